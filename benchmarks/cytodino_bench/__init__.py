@@ -1,0 +1,1 @@
+"""Measure a bundle on the machine at hand, parity beside every figure."""
