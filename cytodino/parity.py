@@ -14,7 +14,12 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.errors import ParityError
 from cytodino.limits import LIMITS, Limits
-from cytodino.metrics import confusion, macro_f1_from_confusion, weighted_f1_from_confusion
+from cytodino.metrics import (
+    confusion,
+    macro_f1_from_confusion,
+    supported_classes,
+    weighted_f1_from_confusion,
+)
 from cytodino.statistics import softmax, wilson_lower
 from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES, SAFE
 
@@ -34,9 +39,6 @@ Verdict = Literal["passed", "failed", "unproven"]
 
 MARGIN_EDGES = (0.0, 0.001, 0.02, 0.05, 0.10, 0.25, 0.50, 1.0)
 """Edges of the margin's bins in the report; the inner ones are the limits of the variants."""
-
-MIN_CLASS_CELLS = 20
-"""Classes with fewer labelled cells stay out of the macro F1: one cell would move it by 5 %."""
 
 BOOTSTRAP_ROUNDS = 1_000
 BOOTSTRAP_SEED = 0
@@ -74,7 +76,7 @@ class LabelledChange(_Frozen):
     n: int
     weighted_f1: float
     macro_f1: float | None
-    """Over classes of `MIN_CLASS_CELLS` cells or more; None where there is no such class."""
+    """Over classes of `metrics.MINIMUM_SUPPORT` cells or more; None where there is no such class."""
     macro_f1_low: float | None
     """Lower end of the paired bootstrap's 95 % interval."""
     macro_f1_high: float | None
@@ -220,9 +222,9 @@ def _compare_labelled(
     known = labels >= 0
     truth = labels[known]
     before, after = reference[known].argmax(axis=1), candidate[known].argmax(axis=1)
-    supported = np.flatnonzero(np.bincount(truth, minlength=N_CLASSES) >= MIN_CLASS_CELLS)
+    supported = supported_classes(confusion(truth, before))  # (21,)
     change = low = high = None
-    if len(supported):
+    if supported.any():
         change = float(_macro_f1_change(truth, before, after, supported))
         low, high = _bootstrap_interval(truth, before, after, supported)
     return LabelledChange(
@@ -241,7 +243,7 @@ def _macro_f1_change(
     truth: NDArray[np.int64],
     before: NDArray[np.int64],
     after: NDArray[np.int64],
-    supported: NDArray[np.int64],
+    supported: NDArray[np.bool_],
 ) -> float:
     return float(
         macro_f1_from_confusion(confusion(truth, after), classes=supported)
@@ -253,7 +255,7 @@ def _bootstrap_interval(
     truth: NDArray[np.int64],
     before: NDArray[np.int64],
     after: NDArray[np.int64],
-    supported: NDArray[np.int64],
+    supported: NDArray[np.bool_],
 ) -> tuple[float, float]:
     """95 % percentile interval of the change of macro F1, cells resampled in pairs."""
     if np.array_equal(before, after):
