@@ -76,7 +76,7 @@ class LabelledChange(_Frozen):
     n: int
     weighted_f1: float
     macro_f1: float | None
-    """Over classes of `metrics.MINIMUM_SUPPORT` cells or more; None where there is no such class."""
+    """Over classes of `metrics.MINIMUM_SUPPORT` cells or more; None if there is none."""
     macro_f1_low: float | None
     """Lower end of the paired bootstrap's 95 % interval."""
     macro_f1_high: float | None
