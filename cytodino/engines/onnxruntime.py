@@ -1,0 +1,206 @@
+"""ONNX Runtime: CPU and CUDA, at the options that parity needs."""
+
+import ctypes
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytodino.engines.base import CheckedEngine, EngineDescription
+from cytodino.errors import EngineError, MissingExtraError, MissingPathError
+from cytodino.machine import cores_available
+
+__all__ = ["OnnxRuntimeEngine", "conflicting_wheels"]
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+DEVICES = {CUDA: "cuda", CPU: "cpu"}
+ERRORS_ONLY = 3
+"""Severity of onnxruntime's own log: warnings about nodes on the CPU are not for users."""
+
+
+class OnnxRuntimeEngine(CheckedEngine):
+    """An ONNX model on ONNX Runtime.
+
+    Parameters
+    ----------
+    model : Path
+        The ONNX file; its one input is `crops`, its one output `logits`.
+    variant : str
+        Which variant of the bundle the file is.
+    device : {"auto", "cpu", "cuda"}
+        auto takes CUDA where it loads. cuda that lands on the CPU is an error, never a fallback.
+    threads : int, optional
+        Threads of one operator; by default this process's share of the cores.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnxruntime is not installed.
+    EngineError
+        If the model or the device cannot be had.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        variant: str = "fp32",
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        ort = import_onnxruntime()
+        if not model.is_file():
+            raise MissingPathError(model)
+        self.variant = variant
+        self._version: str = ort.__version__
+        self._threads = threads or cores_available()
+        self._failures = _failure_types(ort)
+        self._warnings = _wheel_warnings()
+        providers = _choose_providers(ort, device)
+        try:
+            self._session = ort.InferenceSession(
+                str(model), self._session_options(ort), providers=providers
+            )
+        except self._failures as error:
+            raise EngineError(
+                f"onnxruntime {self._version} cannot open the model: {_first_line(error)}",
+                where=model,
+                mend="export the run again, or use another version of onnxruntime",
+            ) from error
+        self._session.disable_fallback()
+        self._provider: str = self._session.get_providers()[0]
+        self.device = DEVICES.get(self._provider, self._provider)
+        self._refuse_silent_cpu(ort, device)
+
+    def describe(self) -> EngineDescription:
+        """Say what computes: engine, variant, device, provider, version, options, warnings."""
+        return EngineDescription(
+            engine=self.name,
+            variant=self.variant,
+            device=self.device,
+            provider=self._provider,
+            version=self._version,
+            options={
+                "graph_optimization": "all",
+                "threads": self._threads,
+                "spinning": False,
+                "tf32": False,
+            },
+            warnings=self._warnings,
+        )
+
+    def _infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            (logits,) = self._session.run(["logits"], {"crops": np.ascontiguousarray(crops)})
+        except self._failures as error:
+            raise EngineError(
+                f"onnxruntime {self._version} failed on crops {crops.shape}: {_first_line(error)}",
+                mend="use a smaller batch size, or another engine",
+            ) from error
+        return np.asarray(logits)
+
+    def _release(self) -> None:
+        del self._session
+
+    def _session_options(self, ort: Any) -> Any:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        # Spinning threads starve whatever else runs in the process: PyTorch up to 50 times
+        # slower (onnxruntime#13808), and the threads that decode the next crops.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
+
+    def _refuse_silent_cpu(self, ort: Any, asked: str) -> None:
+        if asked == "cuda" and self.device != "cuda":
+            raise EngineError(
+                f"onnxruntime {self._version} fell back to the CPU: {_cuda_failure(ort)}",
+                mend="mend the CUDA installation, or give --device cpu",
+            )
+        if asked == "auto" and self.device == "cpu" and CUDA in ort.get_available_providers():
+            self._warnings += (f"CUDA did not load, the CPU computes: {_cuda_failure(ort)}",)
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime, or say how to get it.
+
+    Raises
+    ------
+    MissingExtraError
+        If neither wheel is installed.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "cpu") from error
+    return ort
+
+
+def conflicting_wheels() -> bool:
+    """Tell whether both onnxruntime wheels are installed: one has overwritten the other."""
+    return all(_is_installed(name) for name in ("onnxruntime", "onnxruntime-gpu"))
+
+
+def _wheel_warnings() -> tuple[str, ...]:
+    if not conflicting_wheels():
+        return ()
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
+        "run: pip uninstall onnxruntime onnxruntime-gpu, then install the one you need",
+    )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _choose_providers(ort: Any, device: str) -> list[Any]:
+    if device not in ("auto", "cpu", "cuda"):
+        raise EngineError(f"there is no device {device}", mend="use auto, cpu or cuda")
+    if device == "cpu" or CUDA not in ort.get_available_providers():
+        if device == "cuda":
+            raise EngineError(
+                f"this onnxruntime {ort.__version__} has no CUDA provider",
+                mend="run: pip uninstall onnxruntime && pip install 'cytodino[gpu]'",
+            )
+        return [CPU]
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from pip wheels are not on the loader's path
+    # TF32 is on by default and costs three digits: 0.33 against 4e-4 (onnxruntime#19288).
+    return [(CUDA, {"use_tf32": "0"}), CPU]
+
+
+def _cuda_failure(ort: Any) -> str:
+    """Say why the CUDA provider did not load: onnxruntime itself only logs it."""
+    folder = Path(ort.__file__).parent / "capi"
+    for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
+        try:
+            ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            return _first_line(error)
+    return "its libraries load, so the driver or the device refused"
+
+
+def _failure_types(ort: Any) -> tuple[type[Exception], ...]:
+    """Every exception that onnxruntime raises; they share no base below Exception."""
+    state = ort.capi.onnxruntime_pybind11_state
+    found = (getattr(state, name) for name in dir(state))
+    return (
+        RuntimeError,
+        *(kind for kind in found if isinstance(kind, type) and issubclass(kind, Exception)),
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

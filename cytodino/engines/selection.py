@@ -1,0 +1,125 @@
+"""Choose and open an engine and a variant for a bundle on the machine at hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cytodino.bundle.folder import Bundle
+from cytodino.bundle.verdicts import usable_here
+from cytodino.engines.base import Engine
+from cytodino.engines.onnxruntime import CPU, CUDA, OnnxRuntimeEngine
+from cytodino.errors import EngineError, MissingExtraError, ParityError
+
+__all__ = ["PROVIDERS", "open_engine", "open_model", "providers_found"]
+
+PREFERENCE = {
+    "cpu": ("int8-bf16", "int8", "bf16", "fp32", "fp16"),
+    "cuda": ("fp16", "fp32", "bf16", "int8", "int8-bf16"),
+}
+"""Variants by device, fastest first: QDQ INT8 is slow on CUDA, FP16 on CPUs."""
+
+PROVIDERS = {"cpu": CPU, "cuda": CUDA}
+"""ONNX Runtime's provider by device."""
+
+
+def open_engine(
+    bundle: Bundle,
+    *,
+    engine: str = "auto",
+    variant: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    reference: Path | None = None,
+) -> Engine:
+    """Open a bundle's model on an engine; only variants that passed the gate are used.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    engine : {"auto", "onnxruntime", "pytorch"}
+    variant : str
+        auto takes the fastest that passed on the engine and device.
+    device : {"auto", "cpu", "cuda"}
+    threads : int, optional
+        By default this process's share of the cores.
+    reference : Path, optional
+        The run, which `pytorch` needs.
+
+    Raises
+    ------
+    MissingExtraError
+        If the engine is not installed.
+    EngineError
+        If engine, device or variant cannot be had.
+    ParityError
+        If the variant asked for, or every variant, has not passed.
+    """
+    if engine == "pytorch":
+        return _open_reference(reference, variant, device)
+    if engine not in ("auto", "onnxruntime"):
+        raise EngineError(f"there is no engine {engine}", mend="use auto, onnxruntime or pytorch")
+    if device == "auto":
+        device = providers_found()[0]
+    chosen = _choose_variant(bundle, "onnxruntime", device, variant)
+    return open_model(bundle.model_path(chosen), variant=chosen, device=device, threads=threads)
+
+
+def open_model(
+    model: Path,
+    *,
+    engine: str = "onnxruntime",
+    variant: str = "fp32",
+    device: str = "auto",
+    threads: int | None = None,
+) -> Engine:
+    """Open an ONNX file on an engine, whatever was proven about it: for the gate and `verify`.
+
+    Raises
+    ------
+    MissingPathError, MissingExtraError, EngineError
+        If file, engine or device cannot be had.
+    """
+    if engine != "onnxruntime":
+        raise EngineError(f"{engine} does not read ONNX files here", mend="use onnxruntime")
+    return OnnxRuntimeEngine(model, variant=variant, device=device, threads=threads)
+
+
+def providers_found() -> Sequence[str]:
+    """Devices of the installed onnxruntime, best first; listed is not yet loadable.
+
+    Raises
+    ------
+    MissingExtraError
+        If onnxruntime is not installed.
+    """
+    from cytodino.engines.onnxruntime import import_onnxruntime
+
+    found = import_onnxruntime().get_available_providers()
+    return [device for device in ("cuda", "cpu") if PROVIDERS[device] in found]
+
+
+def _choose_variant(bundle: Bundle, engine: str, device: str, asked: str) -> str:
+    usable = usable_here(bundle, engine, PROVIDERS.get(device, device))
+    if asked != "auto":
+        bundle.model_path(asked)
+        if asked in usable:
+            return asked
+    elif usable:
+        return min(usable, key=PREFERENCE[device].index)
+    subject = "no variant has" if asked == "auto" else f"{asked} has not"
+    raise ParityError(
+        f"{subject} passed on {engine}, {device}",
+        where=bundle.path,
+        mend="run cytodino-export verify on this machine, or export the run again",
+    )
+
+
+def _open_reference(reference: Path | None, variant: str, device: str) -> Engine:
+    if reference is None:
+        raise EngineError("the engine pytorch needs the run itself", mend="give --reference RUN")
+    if variant not in ("auto", "fp32"):
+        raise EngineError(f"PyTorch runs fp32 here, not {variant}", mend="give --variant fp32")
+    try:
+        from cytodino.engines.pytorch import open_reference
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "train") from error
+    return open_reference(reference, device=device)

@@ -1,0 +1,139 @@
+"""The machine at hand: what a verdict, a timing or a compiled engine was made on."""
+
+import hashlib
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+import cytodino
+
+__all__ = ["Machine", "cache_folder", "cores_available", "describe_machine", "installed_versions"]
+
+FLAGS_OF_INTEREST = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx_vnni",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+)
+"""CPU flags that decide which kernels an engine picks, and so its rounding and its speed."""
+
+LIBRARIES = (
+    "numpy",
+    "h5py",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "torch",
+    "transformers",
+    "peft",
+    "onnx",
+    "onnxscript",
+)
+"""Distributions whose versions are part of a result's provenance."""
+
+
+class Machine(BaseModel):
+    """One machine, as far as it can change an answer or a speed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cpu: str
+    """Model name as the operating system gives it."""
+    flags: tuple[str, ...]
+    """Those of `FLAGS_OF_INTEREST` that the CPU has."""
+    cores: int
+    """Cores this process may use: affinity and the container's quota counted in."""
+    system: str
+    """Operating system, its release, and the architecture."""
+    python: str
+    versions: dict[str, str]
+    """Installed versions by distribution; what is not installed is left out."""
+
+    @property
+    def key(self) -> str:
+        """Name the machine in its cache: 16 hex digits over everything above."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def describe_machine() -> Machine:
+    """Describe the machine at hand; reads no network and starts nothing."""
+    cpu, flags = _read_cpuinfo(Path("/proc/cpuinfo"))
+    return Machine(
+        cpu=cpu or platform.processor() or platform.machine(),
+        flags=tuple(flag for flag in FLAGS_OF_INTEREST if flag in flags),
+        cores=cores_available(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=installed_versions(),
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of the installed `LIBRARIES`, by distribution."""
+    versions = {"cytodino": cytodino.__version__}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def cores_available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Count the cores that this process may use, at least 1.
+
+    Engines size their thread pools by the machine's cores, not by the container's share
+    (onnxruntime#29510); affinity and the cgroup's quota, version 2 or 1, are the share.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _cgroup_quota(cgroup)
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def cache_folder() -> Path:
+    """Folder for what is learnt on this machine: verdicts, choices, compiled engines."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("cytodino", appauthor=False))
+
+
+def _cgroup_quota(cgroup: Path) -> float | None:
+    """Cores the container may use, or None where nothing limits them."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()[:2]
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    try:
+        cores = float(quota) / float(period)
+    except (ValueError, ZeroDivisionError):  # "max": no limit
+        return None
+    return cores if cores > 0 else None  # version 1 writes -1 for no limit
+
+
+def _read_cpuinfo(path: Path) -> tuple[str, frozenset[str]]:
+    """Model name and flags of the first core; empty where the system has no such file."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "", frozenset()
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags") or fields.get("Features") or ""  # x86, ARM
+    return fields.get("model name", ""), frozenset(flags.split())
