@@ -1,0 +1,211 @@
+"""Opening HDF5 files and datasets that strangers wrote, and saying what is wrong with them."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cytodino.errors import ArchiveError, MissingPathError
+
+FILTERS = {
+    1: "gzip",
+    2: "shuffle",
+    3: "fletcher32",
+    4: "szip",
+    5: "nbit",
+    6: "scaleoffset",
+    32000: "lzf",
+    32001: "blosc",
+    32004: "lz4",
+    32008: "bitshuffle",
+    32015: "zstd",
+    32026: "blosc2",
+}
+"""Names of the filters people use, by their registered numbers."""
+
+FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)
+"""What h5py raises when the file, not the caller, is at fault."""
+
+MAX_CHUNK_BYTES = 1 << 30
+"""HDF5 takes this much memory at once for a filtered chunk."""
+
+MAX_NAME_BYTES = 4096
+"""Longest id that is read; the longest path of Linux."""
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Open a file for reading.
+
+    Raises
+    ------
+    MissingPathError
+        If the file is not there.
+    ArchiveError
+        If it is no HDF5 file, is truncated, or is being written by another program.
+    """
+    if not path.exists():
+        raise MissingPathError(path)
+    if not path.is_file():
+        raise ArchiveError("is a folder, not an HDF5 file", where=path, mend="name one .h5 file")
+    if not os.access(path, os.R_OK):
+        raise ArchiveError("may not be read", where=path, mend="ask for permission to read it")
+    try:
+        # A file that somebody writes is locked, and then is_hdf5 answers False.
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise _open_error(path, error) from error
+    except FAULTS as error:
+        raise ArchiveError(f"cannot be opened ({_line(error)})", where=path) from error
+
+
+def _open_error(path: Path, error: OSError) -> ArchiveError:
+    text = str(error)
+    if error.errno in (errno.EAGAIN, errno.EACCES) or "already open for write" in text:
+        return ArchiveError(
+            "is open for writing in another program, or was when that was killed",
+            where=path,
+            mend="try again when the writer is done, or run: h5clear -s FILE",
+        )
+    if "file signature not found" in text:
+        return ArchiveError("is not an HDF5 file", where=path, mend="name an archive of crops")
+    if "truncated file" in text:
+        return ArchiveError("is truncated", where=path, mend="copy or write it again")
+    return ArchiveError(
+        f"cannot be opened ({_line(error)})", where=path, mend="copy or write it again"
+    )
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into an `ArchiveError` that names ``what``."""
+    try:
+        yield
+    except FAULTS as error:
+        raise ArchiveError(
+            f"{what} cannot be read ({_line(error)})", where=path, mend="copy or write it again"
+        ) from error
+
+
+def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
+    """Return a dataset that lies in this very file, or None where there is none of the name.
+
+    Raises
+    ------
+    ArchiveError
+        If the name leads into another file, if a filter is not installed, or if a chunk is too
+        large to be read.
+    """
+    with reading(path, f"/{name}"):
+        link = file.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise _elsewhere(path, name)
+        found = file[name]
+        if not isinstance(found, h5py.Dataset):
+            return None
+        if found.external or found.is_virtual:
+            raise _elsewhere(path, name)
+        _check_filters(found, path)
+        if found.chunks is not None:
+            # Python integers: the product of absurd extents must not wrap around.
+            size = found.dtype.itemsize
+            for extent in found.chunks:
+                size *= int(extent)
+            if size > MAX_CHUNK_BYTES:
+                raise ArchiveError(
+                    f"/{name} has chunks of {size} bytes",
+                    where=path,
+                    mend="write it again with one crop a chunk",
+                )
+        return found
+
+
+def _elsewhere(path: Path, name: str) -> ArchiveError:
+    return ArchiveError(
+        f"/{name} is a link or lies in another file",
+        where=path,
+        mend="copy the data into the archive",
+    )
+
+
+def filter_names(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """Return the names of a dataset's filters, in the order in which they were applied."""
+    return tuple(FILTERS.get(code, f"filter {code}") for code in _filter_codes(dataset))
+
+
+def _filter_codes(dataset: h5py.Dataset) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(position)[0] for position in range(plist.get_nfilters())]
+
+
+def _check_filters(dataset: h5py.Dataset, path: Path) -> None:
+    missing = [code for code in _filter_codes(dataset) if not h5py.h5z.filter_avail(code)]
+    if not missing:
+        return
+    import hdf5plugin  # noqa: F401 - importing it registers its filters, which takes a while
+
+    for code in missing:
+        if not h5py.h5z.filter_avail(code):
+            name = FILTERS.get(code, f"number {code}")
+            raise ArchiveError(
+                f"{dataset.name} needs the HDF5 filter {name}, which is not installed",
+                where=path,
+                mend="install its plugin, or write the archive again with gzip",
+            )
+
+
+def unwritten_rows(dataset: h5py.Dataset) -> np.ndarray:
+    """Tell which rows have a part that was never written; HDF5 reads those as zeros.
+
+    Parameters
+    ----------
+    dataset : any shape (n, ...) with n >= 1
+
+    Returns
+    -------
+    bool, (n,)
+    """
+    n = dataset.shape[0]
+    if dataset.chunks is None:
+        space = dataset.id.get_space_status()
+        return np.full(n, space == h5py.h5d.SPACE_STATUS_NOT_ALLOCATED)
+    rows, *extents = dataset.chunks
+    a_band = 1
+    for length, extent in zip(dataset.shape[1:], extents, strict=True):
+        a_band *= -(-length // extent)
+    bands = -(-n // rows)
+    stored = np.zeros(bands, dtype=np.int64)
+    if dataset.id.get_num_chunks() < bands * a_band:
+
+        def count(chunk: h5py.h5d.StoreInfo) -> None:
+            stored[chunk.chunk_offset[0] // rows] += 1
+
+        dataset.id.chunk_iter(count)
+    else:
+        stored[:] = a_band
+    return np.repeat(stored < a_band, rows)[:n]
+
+
+def describe_datasets(file: h5py.File, shown: int = 12) -> str:
+    """List the datasets of a file, for the error that says that none of them will do."""
+    names: list[str] = []
+
+    def add(name: str, item: object) -> bool | None:
+        if isinstance(item, h5py.Dataset):
+            names.append(f"/{name} {item.dtype} {item.shape}")
+        return True if len(names) > shown else None  # True ends the visit
+
+    file.visititems(add)
+    if not names:
+        return "no dataset"
+    return ", ".join(names[:shown]) + (" and more" if len(names) > shown else "")
+
+
+def _line(error: BaseException) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].strip("'\" ")

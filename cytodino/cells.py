@@ -1,0 +1,316 @@
+"""Cells from an image folder or an archive, behind one interface, without torch."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+from zlib import crc32
+
+import numpy as np
+
+from cytodino.archive.reader import Archive, open_archive
+from cytodino.errors import ArchiveError, CropError, InputError, MissingPathError
+from cytodino.images import decode_rgb, encode_png, scan_folder
+
+Kind = Literal["folder", "archive", "memory"]
+
+
+class CellSource(ABC):
+    """A numbered sequence of crops with ids and, mostly, labels.
+
+    It can be pickled and forked into worker processes: files are opened where they are read.
+    """
+
+    path: Path
+    """Where the cells come from."""
+    kind: Kind
+    ids: list[str]
+    """File path below the image folder, or ``/ids`` of the archive, or the row number."""
+    labels: np.ndarray | None
+    """int64 (n,), class index, -1 where unlabelled; None where nothing is labelled at all."""
+    coords: np.ndarray | None = None
+    """int64 (n, 2), x and y on the slide in pixels, where known."""
+    slide: str
+    """Name of the slide: what the archive says, else the folder's name."""
+
+    _fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @abstractmethod
+    def read(self, index: int) -> np.ndarray:
+        """Return one crop: uint8 (h, w, 3), RGB.
+
+        Raises
+        ------
+        CropError
+            If it cannot be read or decoded, or is not RGB.
+        """
+
+    @abstractmethod
+    def encoded(self, index: int) -> bytes:
+        """Return the crop as the bytes of an image file: its own, or a PNG of its pixels."""
+
+    @abstractmethod
+    def encoded_size(self, index: int) -> int:
+        """Return the length in bytes of what `encoded` returns."""
+
+    @abstractmethod
+    def checksum(self, index: int) -> int:
+        """Return the crc32 of the crop as it is stored: of its file's bytes, or of its pixels."""
+
+    def where(self, index: int) -> Path:
+        """Return the file that a crop lies in, for messages."""
+        return self.path
+
+    def fingerprint(self) -> str:
+        """Return the sha256 over ids, labels and checksums: equal where the cells are the same.
+
+        A folder and the archive of its files have the same one; an archive of its pixels has
+        another. Of a folder, every file is read.
+        """
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for index, id_ in enumerate(self.ids):
+                label = -1 if self.labels is None else int(self.labels[index])
+                digest.update(f"{id_}\0{label}\0{self.checksum(index):08x}\n".encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "CellSource":
+        """Return the cells at these indices, in their order, as a source of their own."""
+        return SelectedCells(self, [int(index) for index in indices])
+
+
+class FolderCells(CellSource):
+    """The images of a folder."""
+
+    kind = "folder"
+
+    def __init__(self, path: Path) -> None:
+        scan = scan_folder(path)
+        self.path = path
+        self.ids = scan.ids
+        self.labels = scan.labels
+        self.slide = path.resolve().name
+
+    def where(self, index: int) -> Path:
+        """Return the image file."""
+        return self.path / self.ids[index]
+
+    def read(self, index: int) -> np.ndarray:
+        """Decode one file."""
+        return decode_rgb(self.encoded(index), self.where(index))
+
+    def encoded(self, index: int) -> bytes:
+        """Read one file."""
+        where = self.where(index)
+        try:
+            return where.read_bytes()
+        except OSError as error:
+            raise self._unreadable(where, error) from error
+
+    def encoded_size(self, index: int) -> int:
+        """Ask for the length of one file."""
+        where = self.where(index)
+        try:
+            return where.stat().st_size
+        except OSError as error:
+            raise self._unreadable(where, error) from error
+
+    def checksum(self, index: int) -> int:
+        """Return the crc32 of one file's bytes."""
+        return crc32(self.encoded(index))
+
+    @staticmethod
+    def _unreadable(where: Path, error: OSError) -> CropError:
+        return CropError(
+            f"cannot be read ({error.strerror})", where=where, mend="restore or remove the file"
+        )
+
+
+class ArchiveCells(CellSource):
+    """The crops of an HDF5 archive."""
+
+    kind = "archive"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened_in: int | None = None
+        self._archive: Archive | None = None
+        self._stamp = _stamp(path) if path.exists() else None
+        archive = self._open()
+        self.ids = archive.ids
+        self.labels = archive.labels
+        self.coords = archive.coords
+        self.slide = archive.slide
+        self._checksums = archive.checksums
+        if len(set(self.ids)) != len(self.ids):
+            raise InputError(
+                "/ids names different crops alike", where=path, mend="give each crop its own id"
+            )
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one row."""
+        crop = self._open().read(index, index + 1)[0]
+        if isinstance(crop, CropError):
+            raise crop
+        return crop
+
+    def encoded(self, index: int) -> bytes:
+        """Return one row as the bytes of an image file."""
+        return self._open().encoded(index)
+
+    def encoded_size(self, index: int) -> int:
+        """Return the length in bytes of what `encoded` returns."""
+        return self._open().encoded_size(index)
+
+    def checksum(self, index: int) -> int:
+        """Return the crc32 that the archive holds for the row."""
+        return int(self._checksums[index])
+
+    def _open(self) -> Archive:
+        # HDF5 handles carried across a fork read wrong data, so each process opens its own.
+        if self._archive is None or self._opened_in != os.getpid():
+            if self._stamp is not None and _stamp(self.path) != self._stamp:
+                raise ArchiveError(
+                    "has changed since it was opened", where=self.path, mend="start again"
+                )
+            self._archive = open_archive(self.path)
+            self._opened_in = os.getpid()
+        return self._archive
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_archive": None, "_opened_in": None}
+
+
+class MemoryCells(CellSource):
+    """Crops that are at hand as arrays, such as drawn ones.
+
+    Parameters
+    ----------
+    crops : each uint8 (h, w, 3), RGB
+    ids : as many names, each once; by default the indices
+    labels : class index of each crop, -1 where unlabelled
+    slide : name of the slide
+    """
+
+    kind = "memory"
+
+    def __init__(
+        self,
+        crops: Sequence[np.ndarray],
+        *,
+        ids: Sequence[str] | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        slide: str = "memory",
+    ) -> None:
+        self.path = Path(slide)
+        self.slide = slide
+        self.ids = [str(row) for row in range(len(crops))] if ids is None else list(ids)
+        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
+        self._crops = list(crops)
+        if not len(self.ids) == len(crops) == len(self.ids if labels is None else labels):
+            raise InputError("crops, ids and labels are not of one length", where=slide)
+
+    def read(self, index: int) -> np.ndarray:
+        """Return a copy of one crop."""
+        return self._crops[index].copy()
+
+    def encoded(self, index: int) -> bytes:
+        """Return one crop as a PNG file."""
+        return encode_png(self._crops[index])
+
+    def encoded_size(self, index: int) -> int:
+        """Return the length of the PNG file."""
+        return len(self.encoded(index))
+
+    def checksum(self, index: int) -> int:
+        """Return the crc32 of one crop's pixels."""
+        return crc32(np.ascontiguousarray(self._crops[index]))
+
+
+class SelectedCells(CellSource):
+    """Some of another source's cells."""
+
+    def __init__(self, source: CellSource, indices: list[int]) -> None:
+        self._source = source
+        self._indices = indices
+        self.path = source.path
+        self.kind = source.kind
+        self.slide = source.slide
+        self.ids = [source.ids[index] for index in indices]
+        chosen = np.asarray(indices, dtype=np.int64)
+        self.labels = None if source.labels is None else source.labels[chosen]
+        self.coords = None if source.coords is None else source.coords[chosen]
+
+    def where(self, index: int) -> Path:
+        """Return the file that a crop lies in."""
+        return self._source.where(self._indices[index])
+
+    def read(self, index: int) -> np.ndarray:
+        """Read one crop from the source."""
+        return self._source.read(self._indices[index])
+
+    def encoded(self, index: int) -> bytes:
+        """Return one crop of the source as the bytes of an image file."""
+        return self._source.encoded(self._indices[index])
+
+    def encoded_size(self, index: int) -> int:
+        """Return the length in bytes of what `encoded` returns."""
+        return self._source.encoded_size(self._indices[index])
+
+    def checksum(self, index: int) -> int:
+        """Return the source's crc32 of one crop."""
+        return self._source.checksum(self._indices[index])
+
+
+def open_cells(path: Path) -> CellSource:
+    """Open an image folder or an HDF5 archive, whichever the path leads to.
+
+    Raises
+    ------
+    MissingPathError
+        If nothing is there.
+    InputError
+        If a folder holds no images, or a file is no archive that can be read.
+    TaxonomyError
+        If class folders, or labels of an archive, are none of the 21 codes.
+    """
+    if not path.exists():
+        raise MissingPathError(path)
+    return FolderCells(path) if path.is_dir() else ArchiveCells(path)
+
+
+def require_labels(cells: CellSource) -> np.ndarray:
+    """Return the class index of every cell, int64 (n,).
+
+    Raises
+    ------
+    InputError
+        If any cell has no label.
+    """
+    labels = cells.labels
+    if labels is None or not np.any(labels >= 0):
+        raise InputError(
+            "has no labels",
+            where=cells.path,
+            mend="sort the images into folders named by class, or pack such a folder",
+        )
+    missing = np.flatnonzero(labels < 0)
+    if len(missing):
+        raise InputError(
+            f"has no label for {len(missing)} of {len(cells)} cells, such as "
+            f"{cells.ids[missing[0]]}",
+            where=cells.path,
+            mend="label them or leave them out",
+        )
+    return labels
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
