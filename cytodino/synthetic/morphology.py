@@ -1,0 +1,372 @@
+"""What tells the 21 classes apart, as a table.
+
+Each class is one or more `Morphology` rows; a cell takes one of them at random and then draws
+every range. The rows follow the descriptions of the WHO and ICSH atlases of bone-marrow cytology,
+simplified to what a drawing can show; sizes are those of cells spread on a slide.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cytodino.synthetic.stain import Dye
+
+Range = tuple[float, float]
+"""Lowest and highest value of a uniform draw."""
+
+Count = tuple[int, int]
+"""Lowest and highest value, both possible, of a whole-number draw."""
+
+NucleusShape = Literal[
+    "round", "oval", "cleft", "kidney", "folded", "band", "lobed", "butterfly", "clustered"
+]
+Chromatin = Literal["fine", "lacy", "coarse", "clumped", "spokes", "dense"]
+Outline = Literal["smooth", "wavy", "hairy", "blebs"]
+Scene = Literal["cell", "smear", "precipitate", "debris", "pile"]
+
+
+@dataclass(frozen=True)
+class Granules:
+    """One population of granules."""
+
+    dye: Dye
+    """What they take up, and so their colour."""
+    number: Count
+    """Granules in the cell."""
+    diameter: Range
+    """Micrometres; 0.2 is near the limit of a light microscope."""
+    strength: float = 0.7
+    """Concentration of the dye in a granule."""
+    over_nucleus: float = 0.0
+    """Share of the granules over the nucleus that is kept, 0 to 1; 1 hides it."""
+
+
+@dataclass(frozen=True)
+class Morphology:
+    """How one kind of cell looks, apart from stain and camera."""
+
+    diameter: Range
+    """Of the cell, micrometres; a red cell is 7.4."""
+    nucleus_share: Range
+    """Area of the nucleus over area of the cell: the nuclear-cytoplasmic ratio."""
+    nucleus: NucleusShape
+    """Shape of the nucleus: it ripens from round over indented and band to lobed."""
+    chromatin: Chromatin
+    """Texture of the nucleus: fine and open when young, clumped or dense when ripe."""
+    density: Range
+    """Mean concentration of the nuclear dye; 1 lets a tenth of green light through."""
+    lobes: Count = (1, 1)
+    """Lobes or folds, for the shapes that have them."""
+    eccentricity: Range = (0.0, 0.4)
+    """Place of the nucleus: 0 in the middle, 1 touching the cell's edge."""
+    elongation: Range = (1.0, 1.15)
+    """Length over width of the cell."""
+    nucleoli: Count = (0, 0)
+    """Pale round bodies in the nucleus, the mark of young cells."""
+    basophilia: Range = (0.1, 0.2)
+    """Blue of the cytoplasm: RNA, so much in cells that make protein."""
+    acidophilia: Range = (0.0, 0.05)
+    """Pink of the cytoplasm: neutral granules too fine to be seen one by one."""
+    haemoglobin: Range = (0.0, 0.0)
+    """Red-cell colour of the cytoplasm, in ripening erythroblasts."""
+    hof: Range = (0.0, 0.0)
+    """How far the Golgi zone beside the nucleus is paler, 0 to 1."""
+    mottle: float = 0.15
+    """Unevenness of the cytoplasm."""
+    outline: Outline = "smooth"
+    """Edge of the cell."""
+    granules: tuple[Granules, ...] = ()
+    """Populations of granules, drawn in this order."""
+    vacuoles: Count = (0, 0)
+    """Clear round holes."""
+    vacuole_diameter: Range = (0.5, 1.1)
+    """Micrometres."""
+    rods: Count = (0, 0)
+    """Auer rods: thin red-violet needles, in bundles in a faggott cell."""
+    scene: Scene = "cell"
+    """A whole cell, or one of the pictures that hold none."""
+
+
+_DUST = Granules(Dye.AZUR, (60, 120), (0.18, 0.26), 0.22)
+_NEUTRAL = Granules(Dye.AZUR, (170, 260), (0.18, 0.28), 0.26)
+_AZUROPHILIC = Granules(Dye.AZUR, (130, 210), (0.38, 0.62), 0.75, over_nucleus=0.7)
+_EOSINOPHILIC = Granules(Dye.EOSIN, (230, 330), (0.65, 0.9), 0.62, over_nucleus=0.06)
+
+_PROMYELOCYTE = Morphology(
+    diameter=(15.0, 17.5),
+    nucleus_share=(0.45, 0.58),
+    nucleus="oval",
+    chromatin="fine",
+    density=(0.62, 0.74),
+    eccentricity=(0.5, 0.9),
+    nucleoli=(1, 2),
+    basophilia=(0.34, 0.46),
+    hof=(0.5, 0.8),
+    granules=(_AZUROPHILIC,),
+)
+
+MORPHOLOGY: dict[str, tuple[Morphology, ...]] = {
+    "ABE": (
+        Morphology(
+            diameter=(13.5, 16.0),
+            nucleus_share=(0.36, 0.48),
+            nucleus="kidney",
+            chromatin="coarse",
+            density=(0.66, 0.8),
+            eccentricity=(0.5, 0.9),
+            basophilia=(0.1, 0.2),
+            acidophilia=(0.1, 0.2),
+            granules=(
+                Granules(Dye.EOSIN, (120, 180), (0.6, 0.9), 0.58),
+                Granules(Dye.METACHROME, (40, 75), (0.7, 1.25), 0.85, over_nucleus=0.3),
+            ),
+        ),
+    ),
+    "ART": (
+        Morphology((9.0, 14.0), (0.0, 0.0), "round", "dense", (0.8, 1.2), scene="precipitate"),
+        Morphology((7.0, 13.0), (0.0, 0.0), "round", "dense", (0.4, 0.8), scene="debris"),
+    ),
+    "BAS": (
+        Morphology(
+            diameter=(11.0, 13.0),
+            nucleus_share=(0.36, 0.46),
+            nucleus="lobed",
+            lobes=(2, 3),
+            chromatin="coarse",
+            density=(0.42, 0.55),
+            basophilia=(0.02, 0.06),
+            acidophilia=(0.14, 0.24),
+            granules=(Granules(Dye.METACHROME, (75, 120), (0.7, 1.15), 1.1, over_nucleus=1.0),),
+        ),
+    ),
+    "BLA": (
+        Morphology(
+            diameter=(12.5, 15.0),
+            nucleus_share=(0.72, 0.82),
+            nucleus="round",
+            chromatin="fine",
+            density=(0.6, 0.7),
+            eccentricity=(0.3, 0.9),
+            nucleoli=(2, 4),
+            basophilia=(0.3, 0.46),
+        ),
+    ),
+    "EBO": (
+        Morphology(
+            diameter=(8.5, 10.5),
+            nucleus_share=(0.34, 0.48),
+            nucleus="round",
+            chromatin="dense",
+            density=(1.15, 1.4),
+            eccentricity=(0.0, 0.6),
+            basophilia=(0.22, 0.38),
+            haemoglobin=(0.15, 0.3),
+            mottle=0.08,
+        ),
+        Morphology(
+            diameter=(8.0, 9.5),
+            nucleus_share=(0.24, 0.34),
+            nucleus="round",
+            chromatin="dense",
+            density=(1.35, 1.6),
+            eccentricity=(0.2, 0.8),
+            basophilia=(0.06, 0.14),
+            haemoglobin=(0.5, 0.75),
+            mottle=0.06,
+        ),
+    ),
+    "EOS": (
+        Morphology(
+            diameter=(12.5, 15.0),
+            nucleus_share=(0.26, 0.34),
+            nucleus="lobed",
+            lobes=(2, 2),
+            chromatin="clumped",
+            density=(0.82, 0.98),
+            eccentricity=(0.4, 0.8),
+            basophilia=(0.0, 0.04),
+            acidophilia=(0.1, 0.2),
+            granules=(_EOSINOPHILIC,),
+        ),
+    ),
+    "FGC": (
+        Morphology(
+            diameter=(15.0, 17.5),
+            nucleus_share=(0.42, 0.54),
+            nucleus="butterfly",
+            chromatin="fine",
+            density=(0.64, 0.78),
+            eccentricity=(0.5, 0.8),
+            nucleoli=(0, 1),
+            basophilia=(0.12, 0.2),
+            acidophilia=(0.16, 0.28),
+            outline="wavy",
+            granules=(Granules(Dye.AZUR, (120, 200), (0.24, 0.4), 0.45, over_nucleus=0.3),),
+            rods=(10, 20),
+        ),
+    ),
+    "HAC": (
+        Morphology(
+            diameter=(10.0, 12.0),
+            nucleus_share=(0.44, 0.56),
+            nucleus="oval",
+            chromatin="coarse",
+            density=(0.72, 0.84),
+            basophilia=(0.22, 0.34),
+            mottle=0.3,
+            outline="hairy",
+        ),
+    ),
+    "KSC": (Morphology((11.0, 16.0), (1.0, 1.0), "round", "lacy", (0.5, 0.72), scene="smear"),),
+    "LYI": (
+        Morphology(
+            diameter=(10.0, 11.8),
+            nucleus_share=(0.74, 0.84),
+            nucleus="cleft",
+            chromatin="lacy",
+            density=(0.78, 0.9),
+            eccentricity=(0.2, 0.7),
+            nucleoli=(0, 1),
+            basophilia=(0.48, 0.66),
+            outline="wavy",
+        ),
+    ),
+    "LYT": (
+        Morphology(
+            diameter=(8.0, 9.6),
+            nucleus_share=(0.72, 0.85),
+            nucleus="round",
+            chromatin="clumped",
+            density=(0.98, 1.16),
+            eccentricity=(0.3, 0.9),
+            basophilia=(0.16, 0.28),
+        ),
+    ),
+    "MMZ": (
+        Morphology(
+            diameter=(12.5, 14.5),
+            nucleus_share=(0.38, 0.47),
+            nucleus="kidney",
+            chromatin="coarse",
+            density=(0.74, 0.88),
+            eccentricity=(0.5, 0.9),
+            basophilia=(0.03, 0.08),
+            acidophilia=(0.16, 0.26),
+            granules=(_NEUTRAL,),
+        ),
+    ),
+    "MON": (
+        Morphology(
+            diameter=(14.5, 17.0),
+            nucleus_share=(0.42, 0.52),
+            nucleus="folded",
+            lobes=(3, 4),
+            chromatin="lacy",
+            density=(0.64, 0.76),
+            basophilia=(0.26, 0.36),
+            acidophilia=(0.03, 0.08),
+            outline="wavy",
+            granules=(_DUST,),
+            vacuoles=(3, 9),
+        ),
+    ),
+    "MYB": (
+        Morphology(
+            diameter=(13.0, 15.5),
+            nucleus_share=(0.42, 0.52),
+            nucleus="oval",
+            chromatin="coarse",
+            density=(0.68, 0.82),
+            eccentricity=(0.6, 1.0),
+            basophilia=(0.12, 0.2),
+            acidophilia=(0.08, 0.16),
+            hof=(0.3, 0.6),
+            granules=(Granules(Dye.AZUR, (110, 170), (0.24, 0.36), 0.42, over_nucleus=0.1),),
+        ),
+    ),
+    "NGB": (
+        Morphology(
+            diameter=(12.0, 14.0),
+            nucleus_share=(0.28, 0.35),
+            nucleus="band",
+            chromatin="clumped",
+            density=(0.86, 1.0),
+            basophilia=(0.0, 0.04),
+            acidophilia=(0.2, 0.3),
+            granules=(_NEUTRAL,),
+        ),
+    ),
+    "NGS": (
+        Morphology(
+            diameter=(12.0, 14.0),
+            nucleus_share=(0.24, 0.3),
+            nucleus="lobed",
+            lobes=(3, 5),
+            chromatin="clumped",
+            density=(0.98, 1.14),
+            basophilia=(0.0, 0.03),
+            acidophilia=(0.2, 0.32),
+            granules=(_NEUTRAL,),
+        ),
+    ),
+    "NIF": (Morphology((10.0, 15.0), (0.5, 0.8), "oval", "lacy", (0.5, 0.9), scene="pile"),),
+    "OTH": (
+        Morphology(  # a megakaryocyte, cut by the crop's edge as they are
+            diameter=(20.0, 23.0),
+            nucleus_share=(0.3, 0.4),
+            nucleus="clustered",
+            lobes=(6, 9),
+            chromatin="coarse",
+            density=(0.75, 0.95),
+            basophilia=(0.05, 0.12),
+            acidophilia=(0.25, 0.38),
+            outline="wavy",
+            granules=(Granules(Dye.AZUR, (500, 750), (0.22, 0.34), 0.36, over_nucleus=0.2),),
+        ),
+        Morphology(  # a macrophage: pale, foamy, a small nucleus at the side
+            diameter=(18.0, 21.0),
+            nucleus_share=(0.12, 0.17),
+            nucleus="oval",
+            chromatin="lacy",
+            density=(0.6, 0.72),
+            eccentricity=(0.8, 1.0),
+            elongation=(1.0, 1.3),
+            nucleoli=(0, 1),
+            basophilia=(0.16, 0.24),
+            mottle=0.35,
+            outline="blebs",
+            granules=(Granules(Dye.METACHROME, (8, 25), (0.4, 1.4), 0.5),),
+            vacuoles=(30, 55),
+            vacuole_diameter=(0.7, 2.2),
+        ),
+    ),
+    "PEB": (
+        Morphology(
+            diameter=(15.5, 18.0),
+            nucleus_share=(0.56, 0.68),
+            nucleus="round",
+            chromatin="fine",
+            density=(0.68, 0.8),
+            eccentricity=(0.0, 0.5),
+            nucleoli=(1, 3),
+            basophilia=(0.85, 1.05),
+            hof=(0.3, 0.6),
+            outline="blebs",
+        ),
+    ),
+    "PLM": (
+        Morphology(
+            diameter=(12.0, 14.5),
+            nucleus_share=(0.24, 0.33),
+            nucleus="round",
+            chromatin="spokes",
+            density=(0.86, 1.0),
+            eccentricity=(0.85, 1.0),
+            elongation=(1.25, 1.5),
+            basophilia=(0.72, 0.92),
+            hof=(0.75, 0.9),
+            vacuoles=(0, 2),
+        ),
+    ),
+    "PMO": (_PROMYELOCYTE,),
+}
+"""Rows by class code; a class with several rows takes each of them equally often."""
