@@ -1,0 +1,176 @@
+"""`cytodino evaluate`: a run or a bundle held against labelled cells."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cytodino.console import interactive, message
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cytodino.evaluation import Evaluation, Part
+    from cytodino.metrics import Scores
+
+
+@click.command()
+@click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
+@click.argument("data", metavar="IMAGES|ARCHIVE", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="New folder for evaluation.json, confusion.json, confusion.png and predictions.csv. "
+    "Without it the scores are only printed.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["train", "validation", "test", "all"]),
+    help="Part of the run's split to score. By default test, if the cells are those that the run "
+    "was trained on, and all of any others.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnxruntime", "pytorch"]),
+    default="auto",
+    help="What computes. A run is always evaluated in PyTorch.",
+)
+@click.option(
+    "--variant",
+    metavar="NAME",
+    default="auto",
+    help="Which of the bundle's variants, such as fp32; auto takes the fastest that passed.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=32, help="Crops in one call, at most."
+)
+def evaluate(
+    model: Path,
+    data: Path,
+    out: Path | None,
+    part: "Part | None",
+    engine: str,
+    variant: str,
+    device: str,
+    batch_size: int,
+) -> None:
+    """Score a run or a bundle on labelled cells.
+
+    Prints weighted F1, macro F1, accuracy and weighted precision, the critical errors (a critical
+    class called safe), and each class with its support.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from cytodino.evaluation import evaluate as run_evaluation
+    from cytodino.evaluation_report import require_free, write_report
+
+    if out is not None:
+        require_free(out)
+    bar = Progress(
+        "classifying",
+        BarColumn(),
+        MofNCompleteColumn(),
+        "cells",
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not interactive(),
+    )
+    with bar:
+        task = bar.add_task("cells", total=None)
+        evaluation = run_evaluation(
+            model,
+            data,
+            part=part,
+            engine=engine,
+            variant=variant,
+            device=device,
+            batch_size=batch_size,
+            say=message,
+            progress=lambda done, of: bar.update(task, advance=done, total=of),
+        )
+    _print(evaluation)
+    if out is None:
+        message("not written to files; --out DIR keeps the scores, the confusion matrix and more")
+    else:
+        write_report(evaluation, out)
+        click.echo(str(out))
+
+
+def _print(evaluation: "Evaluation") -> None:
+    from rich.console import Console
+
+    about, scores = evaluation.provenance, evaluation.scores
+    computed = about.engine
+    message(
+        f"{about.model_kind} {about.model}, {computed.engine} {computed.variant} on "
+        f"{computed.device}; part {about.part} of {about.data}"
+    )
+    console = Console(highlight=False)
+    console.print(_headline(scores), _critical(scores), _classes(scores), sep="\n")
+
+
+def _headline(scores: "Scores") -> "Table":
+    columns = {
+        "cells": str(scores.n),
+        "weighted F1": _percent(scores.weighted_f1),
+        "macro F1": _percent(scores.macro_f1),
+        "accuracy": _percent(scores.accuracy),
+        "weighted precision": _percent(scores.weighted_precision),
+        "macro F1, 20+ cells": (
+            "-" if scores.macro_f1_supported is None else _percent(scores.macro_f1_supported)
+        ),
+    }
+    table = _table(
+        "Scores, %",
+        f"macro F1 over the {scores.macro_f1_classes} classes that occur; "
+        f"{scores.macro_f1_supported_classes} of them have 20 cells or more",
+        columns,
+    )
+    table.add_row(*columns.values())
+    return table
+
+
+def _critical(scores: "Scores") -> "Table | str":
+    errors = scores.critical_errors
+    if errors.rate is None:
+        return "Critical errors: not measured, for no cell is of a critical class"
+    told = f"{errors.count} of {errors.critical_cells} critical cells called safe"
+    told = f"Critical errors: {told} ({errors.rate:.1%})"
+    if not errors.pairs:
+        return told
+    table = _table(told, None, ("true -> predicted", "cells"))
+    for pair in errors.pairs:
+        table.add_row(f"{pair.true} -> {pair.predicted}", str(pair.count))
+    return table
+
+
+def _classes(scores: "Scores") -> "Table":
+    table = _table(
+        "Classes, %",
+        "classes without a cell that were never predicted are left out",
+        ("class", "name", "support", "predicted", "precision", "recall", "F1"),
+    )
+    for row in scores.per_class:
+        if row.support or row.predicted:
+            figures = (row.precision, row.recall, row.f1) if row.support else ()
+            shown = [_percent(figure) for figure in figures] or ["-", "-", "-"]
+            table.add_row(row.code, row.name, str(row.support), str(row.predicted), *shown)
+    return table
+
+
+def _table(title: str, caption: str | None, columns: "tuple[str, ...] | dict[str, str]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", min_width=60
+    )
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("class", "name") else "right")
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"

@@ -1,0 +1,291 @@
+"""A run or a bundle held against labelled cells.
+
+A run is evaluated in PyTorch, a bundle on any engine that it has. Cells that the model was trained
+on flatter it: where the cells given are the run's own, only its untouched test part is scored
+unless another part is named.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from cytodino.engines.base import Engine, EngineDescription
+from cytodino.errors import InputError, MissingExtraError, MissingPathError
+from cytodino.inference import predict_cells
+from cytodino.machine import Machine, describe_machine
+from cytodino.metrics import Scores, confusion, score_confusion
+from cytodino.statistics import softmax
+
+if TYPE_CHECKING:
+    from cytodino.cells import CellSource
+    from cytodino.run import Run
+
+__all__ = ["PARTS", "Evaluation", "Part", "Provenance", "evaluate"]
+
+Part = Literal["train", "validation", "test", "all"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Provenance(BaseModel):
+    """What was scored, on which cells, with what."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    """Path of the run or bundle, as given."""
+    model_kind: Literal["run", "bundle"]
+    model_sha256: str
+    """Bundle: of its manifest, which holds every file's. Run: of run.json and the weights."""
+    engine: EngineDescription
+    batch_size: int
+    data: str
+    """Path of the image folder or archive, as given."""
+    data_kind: str
+    data_fingerprint: str
+    """sha256 over the ids, labels and checksums of all its cells."""
+    part: Part
+    """Which of them were scored."""
+    machine: Machine
+    finished: str
+    """ISO 8601, UTC."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores, and what they were read off, cell by cell."""
+
+    scores: Scores
+    provenance: Provenance
+    confusion: NDArray[np.int64]
+    """(21, 21), rows the true class, columns the predicted one."""
+    ids: tuple[str, ...]
+    """One a cell, as the folder or archive names it."""
+    labels: NDArray[np.int64]
+    """(n,), class indices."""
+    predictions: NDArray[np.int64]
+    """(n,), class indices."""
+    confidences: NDArray[np.float64]
+    """(n,), the predicted class's probability (softmax, not calibrated)."""
+
+
+def evaluate(
+    model: Path,
+    data: Path,
+    *,
+    part: Part | None = None,
+    engine: str = "auto",
+    variant: str = "auto",
+    device: str = "auto",
+    batch_size: int = 32,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Classify labelled cells and score the answers.
+
+    Parameters
+    ----------
+    model : Path
+        A run (evaluated in PyTorch) or a bundle.
+    data : Path
+        An image folder or an archive, labelled.
+    part : {"train", "validation", "test", "all"}, optional
+        Which part of the run's split; by default the test part of the run's own cells, and all
+        of any others.
+    engine, variant, device : str
+        As `cytodino.engines.open_engine` takes them; a run has PyTorch in fp32 only.
+    batch_size : int
+        Most crops in one call.
+    say : callable, optional
+        Takes sentences for the person who waits, such as which part was chosen.
+    progress : callable, optional
+        Takes the number of cells just done and the number of all, after each batch.
+
+    Raises
+    ------
+    InputError
+        If model or data cannot be used, a cell has no label, the part is not to be had, or a
+        crop cannot be read (`CropError`, with its path or row).
+    BundleError, EngineError
+        If the bundle is damaged, or the engine cannot be had or fails.
+    """
+    from cytodino.cells import open_cells, require_labels
+
+    say = say or (lambda _: None)
+    opened = _open_model(model, engine, variant, device)
+    cells = open_cells(data)
+    labels = require_labels(cells)
+    fingerprint = cells.fingerprint()
+    part, indices = _choose_part(opened, cells, fingerprint, part, say)
+    labels = labels[indices]
+    with opened.open() as running:
+        logits = predict_cells(
+            running,
+            cells,
+            indices,
+            batch_size=batch_size,
+            progress=None if progress is None else lambda done: progress(done, len(indices)),
+        )
+        description = running.describe()
+    predictions = logits.argmax(axis=1).astype(np.int64)
+    matrix = confusion(labels, predictions)
+    return Evaluation(
+        scores=score_confusion(matrix),
+        provenance=Provenance(
+            model=str(model),
+            model_kind=opened.kind,
+            model_sha256=opened.sha256,
+            engine=description,
+            batch_size=batch_size,
+            data=str(data),
+            data_kind=cells.kind,
+            data_fingerprint=fingerprint,
+            part=part,
+            machine=describe_machine(),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+        confusion=matrix,
+        ids=tuple(cells.ids[int(index)] for index in indices),
+        labels=labels,
+        predictions=predictions,
+        confidences=softmax(logits).max(axis=1),
+    )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A run or a bundle, checked but not loaded yet."""
+
+    path: Path
+    kind: Literal["run", "bundle"]
+    sha256: str
+    trained_on: object
+    """Fingerprint of the cells that it was trained on, where it is known."""
+    run: "Run | None"
+    open: Callable[[], Engine]
+
+
+def _open_model(path: Path, engine: str, variant: str, device: str) -> _Model:
+    if not path.exists():
+        raise MissingPathError(path)
+    if (path / "cytodino.json").is_file():
+        return _prepare_bundle(path, engine, variant, device)
+    if (path / "run.json").is_file():
+        return _prepare_run(path, engine, variant, device)
+    raise InputError(
+        "neither a run (no run.json) nor a bundle (no cytodino.json)",
+        where=path,
+        mend="give the folder that cytodino train or cytodino-export onnx wrote",
+    )
+
+
+def _prepare_bundle(path: Path, engine: str, variant: str, device: str) -> _Model:
+    from cytodino.bundle import open_bundle
+    from cytodino.engines import open_engine
+
+    if engine == "pytorch":
+        raise InputError(
+            "a bundle holds no PyTorch model", where=path, mend="give the run it was made from"
+        )
+    bundle = open_bundle(path)
+    return _Model(
+        path=path,
+        kind="bundle",
+        sha256=bundle.sha256,
+        trained_on=bundle.manifest.provenance.data.get("fingerprint"),
+        run=None,
+        open=lambda: open_engine(bundle, engine=engine, variant=variant, device=device),
+    )
+
+
+def _prepare_run(path: Path, engine: str, variant: str, device: str) -> _Model:
+    from cytodino.run import open_run
+
+    if engine not in ("auto", "pytorch") or variant not in ("auto", "fp32"):
+        raise InputError(
+            "a run is evaluated in PyTorch, fp32",
+            where=path,
+            mend="drop the option, or export the run (cytodino-export onnx) and give the bundle",
+        )
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("torch", "train")
+
+    def open_in_pytorch() -> Engine:
+        from cytodino.engines.pytorch import open_reference
+
+        return open_reference(path, device=device)
+
+    run = open_run(path)
+    return _Model(
+        path=path,
+        kind="run",
+        sha256=_hash_run(run),
+        trained_on=run.manifest.data.fingerprint,
+        run=run,
+        open=open_in_pytorch,
+    )
+
+
+def _hash_run(run: "Run") -> str:
+    """SHA-256 over run.json, which holds that of the backbone, and the weights beside it."""
+    from cytodino.run import MANIFEST
+
+    adapter = sorted(path for path in run.adapter_path.rglob("*") if path.is_file())
+    total = hashlib.sha256()
+    for path in (run.path / MANIFEST, run.head_path, *adapter):
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _choose_part(
+    model: _Model,
+    cells: "CellSource",
+    fingerprint: str,
+    part: Part | None,
+    say: Callable[[str], None],
+) -> tuple[Part, NDArray[np.int64]]:
+    own = model.trained_on == fingerprint
+    if part is None and own and model.run is not None:
+        say(
+            f"{cells.path} is what the run was trained on: scoring its untouched test part "
+            "(--part chooses another)"
+        )
+        part = "test"
+    if part is None or part == "all":
+        _warn_of_training_cells(model, cells, own, say)
+        return "all", np.arange(len(cells))
+    if model.run is None:
+        raise InputError(
+            "a bundle does not hold the split of its run",
+            where=model.path,
+            mend=f"give the run for --part {part}, or a folder of that part's cells",
+        )
+    return part, np.sort(model.run.rows(cells, part))
+
+
+def _warn_of_training_cells(
+    model: _Model, cells: "CellSource", own: bool, say: Callable[[str], None]
+) -> None:
+    flatter = "scores on those flatter"
+    if model.run is None:
+        if own:
+            say(
+                f"warning: the model was trained on a part of {cells.path}; {flatter} "
+                "(give the run to score its test part)"
+            )
+        return
+    seen = {name for part in ("train", "validation") for name in model.run.split.get(part, ())}
+    known = sum(name in seen for name in cells.ids)
+    if known:
+        say(
+            f"warning: {known} of {len(cells)} cells have the names of cells that the run was "
+            f"trained or chosen on; {flatter}"
+        )
