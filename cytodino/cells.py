@@ -12,7 +12,7 @@ import numpy as np
 
 from cytodino.archive.reader import Archive, open_archive
 from cytodino.errors import ArchiveError, CropError, InputError, MissingPathError
-from cytodino.images import decode_rgb, encode_png, scan_folder
+from cytodino.images import checksum, decode_rgb, encode_png, scan_folder
 
 Kind = Literal["folder", "archive", "memory"]
 
@@ -35,6 +35,9 @@ class CellSource(ABC):
     slide: str
     """Name of the slide: what the archive says, else the folder's name."""
 
+    passed_over: int = 0
+    """Files of an image folder that are no images."""
+
     _fingerprint: str | None = None
 
     def __len__(self) -> int:
@@ -54,9 +57,9 @@ class CellSource(ABC):
     def encoded(self, index: int) -> bytes:
         """Return the crop as the bytes of an image file: its own, or a PNG of its pixels."""
 
-    @abstractmethod
     def encoded_size(self, index: int) -> int:
         """Return the length in bytes of what `encoded` returns."""
+        return len(self.encoded(index))
 
     @abstractmethod
     def checksum(self, index: int) -> int:
@@ -96,6 +99,7 @@ class FolderCells(CellSource):
         self.ids = scan.ids
         self.labels = scan.labels
         self.slide = path.resolve().name
+        self.passed_over = scan.passed_over
 
     def where(self, index: int) -> Path:
         """Return the image file."""
@@ -141,7 +145,7 @@ class ArchiveCells(CellSource):
         self.path = path
         self._opened_in: int | None = None
         self._archive: Archive | None = None
-        self._stamp = _stamp(path) if path.exists() else None
+        self._stamp: tuple[int, int] | None = None
         archive = self._open()
         self.ids = archive.ids
         self.labels = archive.labels
@@ -175,11 +179,12 @@ class ArchiveCells(CellSource):
     def _open(self) -> Archive:
         # HDF5 handles carried across a fork read wrong data, so each process opens its own.
         if self._archive is None or self._opened_in != os.getpid():
-            if self._stamp is not None and _stamp(self.path) != self._stamp:
-                raise ArchiveError(
-                    "has changed since it was opened", where=self.path, mend="start again"
-                )
-            self._archive = open_archive(self.path)
+            archive = open_archive(self.path)
+            status = self.path.stat()
+            stamp = (status.st_size, status.st_mtime_ns)
+            if self._stamp not in (None, stamp):
+                raise ArchiveError("has changed since it was opened", where=self.path)
+            self._archive, self._stamp = archive, stamp
             self._opened_in = os.getpid()
         return self._archive
 
@@ -224,13 +229,9 @@ class MemoryCells(CellSource):
         """Return one crop as a PNG file."""
         return encode_png(self._crops[index])
 
-    def encoded_size(self, index: int) -> int:
-        """Return the length of the PNG file."""
-        return len(self.encoded(index))
-
     def checksum(self, index: int) -> int:
         """Return the crc32 of one crop's pixels."""
-        return crc32(np.ascontiguousarray(self._crops[index]))
+        return checksum(self._crops[index])
 
 
 class SelectedCells(CellSource):
@@ -242,6 +243,7 @@ class SelectedCells(CellSource):
         self.path = source.path
         self.kind = source.kind
         self.slide = source.slide
+        self.passed_over = source.passed_over
         self.ids = [source.ids[index] for index in indices]
         chosen = np.asarray(indices, dtype=np.int64)
         self.labels = None if source.labels is None else source.labels[chosen]
@@ -309,8 +311,3 @@ def require_labels(cells: CellSource) -> np.ndarray:
             mend="label them or leave them out",
         )
     return labels
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -74,6 +74,8 @@ class FolderScan:
     """Path of each file below the folder, with forward slashes, sorted."""
     labels: np.ndarray | None
     """int64 (n,), class index of each file; None where the images lie in no class folder."""
+    passed_over: int
+    """Files that are neither hidden nor images."""
 
 
 def scan_folder(path: Path) -> FolderScan:
@@ -94,7 +96,9 @@ def scan_folder(path: Path) -> FolderScan:
         raise MissingPathError(path)
     if not path.is_dir():
         raise InputError("is not a folder", where=path, mend="name a folder of images")
-    ids = sorted(_walk(path, "", frozenset()))
+    found = list(_walk(path, "", frozenset()))
+    ids = sorted(name for name in found if os.path.splitext(name)[1].lower() in SUFFIXES)
+    _check_names(path, ids)
     if not ids:
         raise InputError(
             "holds no image",
@@ -105,7 +109,7 @@ def scan_folder(path: Path) -> FolderScan:
     folders = {id_.split("/", 1)[0] for id_ in ids if "/" in id_}
     at_root = [id_ for id_ in ids if "/" not in id_]
     if not folders:
-        return FolderScan(path, ids, None)
+        return FolderScan(path, ids, None, len(found) - len(ids))
     _check_classes(path, folders)
     if at_root:
         raise InputError(
@@ -115,7 +119,7 @@ def scan_folder(path: Path) -> FolderScan:
         )
     index = {code: position for position, code in enumerate(CODES)}
     labels = np.array([index[id_.split("/", 1)[0]] for id_ in ids], dtype=np.int64)
-    return FolderScan(path, ids, labels)
+    return FolderScan(path, ids, labels, len(found) - len(ids))
 
 
 def decode_rgb(data: bytes, where: Path | str | None = None, row: int | None = None) -> np.ndarray:
@@ -155,6 +159,11 @@ def encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def checksum(pixels: np.ndarray) -> int:
+    """Return the crc32 of an array's values in C order."""
+    return zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 def _reader(data: bytes, where: Path | str | None, row: int | None) -> type[ImageFile.ImageFile]:
@@ -203,7 +212,7 @@ def _header_fault(image: ImageFile.ImageFile, data: bytes) -> str | None:
 
 
 def _walk(folder: Path, below: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Yield the images below a folder, links to folders followed, loops not."""
+    """Yield the files below a folder, links to folders followed, loops not."""
     try:
         status = folder.stat()
         with os.scandir(folder) as listing:
@@ -216,22 +225,22 @@ def _walk(folder: Path, below: str, ancestors: frozenset[tuple[int, int]]) -> It
     for entry in entries:
         if entry.is_dir():
             yield from _walk(folder / entry.name, f"{below}{entry.name}/", ancestors | {here})
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            yield below + _printable(entry.name, folder)
+        else:
+            yield below + entry.name
 
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _printable(name: str, folder: Path) -> str:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"holds a file whose name is not UTF-8: {ascii(name)}", where=folder, mend="rename it"
-        ) from error
-    return name
+def _check_names(path: Path, ids: list[str]) -> None:
+    for id_ in ids:
+        try:
+            id_.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"holds a file whose name is not UTF-8: {ascii(id_)}", where=path, mend="rename it"
+            ) from error
 
 
 def _check_classes(path: Path, folders: set[str]) -> None:

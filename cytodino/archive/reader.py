@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from cytodino.archive.hdf5 import MAX_NAME_BYTES, find_dataset, open_hdf5, reading
-from cytodino.archive.layouts import Layout, find_layout
+from cytodino.archive.layout import Layout
+from cytodino.archive.layouts import find_layout
 from cytodino.errors import ArchiveError, CropError
 from cytodino.taxonomy import CODES, N_CLASSES, unknown_classes
 
@@ -58,7 +59,8 @@ class Archive:
     def __init__(self, file: h5py.File, path: Path, rows: Layout, threads: int) -> None:
         self._file = file
         self._rows = rows
-        self._threads = threads
+        self.threads = threads
+        """How many decode image files."""
         self._pool: ThreadPoolExecutor | None = None
         self.path = path
         self.layout = rows.name
@@ -118,8 +120,8 @@ class Archive:
         start, stop, _ = slice(start, stop).indices(self.n)
         if stop <= start:
             return []
-        if self._pool is None and self._threads > 1 and stop - start >= FEW_ROWS:
-            self._pool = ThreadPoolExecutor(self._threads, "decode")
+        if self._pool is None and self.threads > 1 and stop - start >= FEW_ROWS:
+            self._pool = ThreadPoolExecutor(self.threads, "decode")
         return self._rows.read(start, stop, self._pool if stop - start >= FEW_ROWS else None)
 
     def encoded(self, row: int) -> bytes:

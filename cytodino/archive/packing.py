@@ -1,0 +1,90 @@
+"""What `cytodino pack` does: an image folder, or the part of it that a run set aside, to HDF5."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cytodino.archive.writer import Compression, Encoding, Progress, Written, write_archive
+from cytodino.cells import CellSource, open_cells
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written, for the person who reads it."""
+
+    archive: Path
+    cells: CellSource
+    encoding: Encoding
+    compression: Compression
+    slide: str
+    written: Written
+
+    def lines(self) -> list[str]:
+        """Say what was chosen, a sentence a line."""
+        content = "the files' own bytes" if self.encoding == "jpeg" else "pixels"
+        if self.compression != "none":
+            content += f" compressed with {self.compression}"
+        labels = self.cells.labels
+        labelled = "unlabelled"
+        if labels is not None:
+            classes = len(np.unique(labels[labels >= 0]))
+            labelled = f"{int(np.sum(labels >= 0))} labelled with {classes} of the 21 classes"
+        lines = [
+            f"{len(self.cells)} crops of {describe_sizes(self.written.sizes)}, {labelled}",
+            f"encoding {self.encoding} ({content}), a checksum a crop, slide {self.slide}, "
+            f"{self.archive.stat().st_size / 1e6:.1f} MB",
+        ]
+        if self.cells.passed_over:
+            lines.append(f"{self.cells.passed_over} files that are no images were passed over")
+        return lines
+
+
+def pack(
+    images: Path,
+    archive: Path,
+    *,
+    encoding: Encoding = "jpeg",
+    compression: Compression = "none",
+    slide: str | None = None,
+    run: Path | None = None,
+    part: str | None = None,
+    progress: Progress | None = None,
+) -> Packed:
+    """Pack an image folder, or repack an archive.
+
+    Parameters
+    ----------
+    images : the folder or archive
+    archive : the new file
+    encoding, compression, progress : as `write_archive` takes them
+    slide : name of the slide; by default the folder's
+    run, part : take only the cells of this part of this run, in the order of the folder
+
+    Raises
+    ------
+    InputError
+        Or one of its kinds, if the images, the run or the target cannot be used.
+    """
+    cells = open_cells(images)
+    if run is not None and part is not None:
+        from cytodino.run import open_run
+
+        cells = cells.subset(np.sort(open_run(run).rows(cells, part)))
+    written = write_archive(
+        archive,
+        cells,
+        encoding=encoding,
+        compression=compression,
+        slide=slide,
+        progress=progress,
+    )
+    return Packed(archive, cells, encoding, compression, slide or cells.slide, written)
+
+
+def describe_sizes(sizes: dict[tuple[int, int], int], shown: int = 3) -> str:
+    """Say which sizes occur, (height, width) -> count, the most frequent first."""
+    ordered = sorted(sizes, key=lambda size: (-sizes[size], size))
+    text = ", ".join(f"{width} x {height}" for height, width in ordered[:shown])
+    more = len(ordered) - shown
+    return f"{text} px" + (f" and {more} other sizes" if more > 0 else "")
