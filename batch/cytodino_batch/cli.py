@@ -1,0 +1,144 @@
+"""The command `cytodino-batch`: archives to results, without torch."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cytodino.console import CommandGroup, message
+
+
+@click.group(cls=CommandGroup)
+def main() -> None:
+    """Classify HDF5 archives of cell crops with a bundle; needs no torch.
+
+    Research software, not a medical device.
+
+    Exit codes: 0 done; 1 failed; 2 usage; 3 finished, but archives or rows failed; 4 parity
+    refused.
+    """
+
+
+@main.command()
+@click.argument("archives", nargs=-1, required=True, metavar="ARCHIVE...")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder that cytodino-export wrote; every file's hash is checked.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the results, one folder an archive.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="cuda that cannot be had is an error, never a fall-back to the CPU.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnxruntime", "pytorch"]),
+    default="auto",
+    help="pytorch needs --reference and the extra [train].",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["auto", "fp32"]),
+    default="auto",
+    help="auto takes the fastest that passed parity.",
+)
+@click.option(
+    "--batch-size",
+    type=click.UNPROCESSED,
+    callback=lambda _context, _option, value: _batch_size(value),
+    default="auto",
+    metavar="auto|N",
+    help="Crops of one size that the engine gets together; auto: 8 on a CPU, 64 on CUDA.",
+)
+@click.option(
+    "--parity",
+    type=click.Choice(["golden", "live", "off"]),
+    default="golden",
+    help="golden: 32 of the bundle's cells before the first crop; live: also a sample of each "
+    "archive beside PyTorch.",
+)
+@click.option(
+    "--parity-sample",
+    type=click.IntRange(min=1),
+    default=64,
+    metavar="N",
+    help="Rows of each archive that --parity live compares.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="RUN",
+    help="The run that the bundle was exported from; for --parity live and --engine pytorch.",
+)
+@click.option(
+    "--review-below",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    metavar="P",
+    help="Confidence below which a cell is for review; critical classes always are.",
+)
+@click.option("--dry-run", is_flag=True, help="Open and check everything, write nothing.")
+@click.pass_context
+def classify(context: click.Context, /, **given: Any) -> None:
+    """Classify every crop of each ARCHIVE: a file, a folder of archives, or a pattern.
+
+    Each archive gets a folder below --out, named by its path below the archives' common root,
+    with predictions.csv, predictions.h5, quarantine.csv and summary.json. A damaged crop is
+    quarantined with its row and the reason; a bad archive does not stop the next.
+    """
+    if given["reference"] is None and given["engine"] == "pytorch":
+        raise click.UsageError("--engine pytorch needs the run itself: give --reference RUN")
+    if given["reference"] is None and given["parity"] == "live":
+        raise click.UsageError("--parity live needs the run itself: give --reference RUN")
+
+    from cytodino_batch.job import run_job
+    from cytodino_batch.options import ClassifyOptions
+
+    context.exit(run_job(ClassifyOptions(**given)))
+
+
+@main.command()
+@click.argument("archive", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.png",
+    help="Also write a contact sheet of crops spread over the archive.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def inspect(archive: Path, sheet: Path | None, as_json: bool) -> None:
+    """Show what would be read from ARCHIVE: layout, count, sizes, filters, labels, rate."""
+    from cytodino.archive.inspection import inspect_archive
+    from cytodino_batch.inspection import inspection_lines, write_sheet
+
+    found = inspect_archive(archive)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        for line in inspection_lines(found):
+            click.echo(line)
+    if sheet is not None:
+        write_sheet(archive, sheet)
+        message(f"contact sheet: {sheet}")
+
+
+def _batch_size(value: str) -> int | None:
+    """Read `auto` as None, else a number of at least 1."""
+    if value == "auto":
+        return None
+    try:
+        size = int(value)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise click.BadParameter(f"{value!r} is neither auto nor a number of at least 1")
+    return size

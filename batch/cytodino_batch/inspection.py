@@ -1,0 +1,82 @@
+"""`cytodino-batch inspect`: what would be read from an archive, for people and for programs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from cytodino.archive.inspection import Inspection, draw_contact_sheet
+from cytodino.errors import InputError
+
+MAX_LISTED = 10
+"""Sizes, and unusable rows, that are listed before the rest is only counted."""
+
+
+def inspection_lines(found: Inspection) -> Iterator[str]:
+    """Say what was found, one fact a line."""
+    stored = "image files" if found.encoding == "files" else f"{found.dtype} pixels"
+    tables = [name for name, has in (("ids", found.ids), ("coords", found.coords)) if has]
+    yield from (
+        f"{name:14} {value}"
+        for name, value in (
+            ("archive", found.path),
+            ("layout", f"{found.layout}, {stored}"),
+            ("crops", found.n),
+            ("sizes", _listed([f"{n} of {size} px" for size, n in found.sizes.items()])),
+            ("slide", found.slide),
+            ("channel order", found.channel_order),
+            ("filters", ", ".join(found.filters) or "none"),
+            ("checksums", "one a row" if found.checksums else "none"),
+            ("tables", ", ".join(tables) or "none"),
+            ("labels", _label_text(found)),
+            ("file", f"{found.file_bytes / 1e6:.1f} MB"),
+            (
+                "reads at",
+                f"{found.crops_per_second:.0f} crops/s with {found.threads} threads, "
+                f"over {found.sampled} crops",
+            ),
+            ("unusable", f"{len(found.unusable)} of {found.sampled} crops that were read"),
+        )
+    )
+    for row, reason in list(found.unusable.items())[:MAX_LISTED]:
+        yield f"  row {row}: {reason}"
+
+
+def write_sheet(archive: Path, sheet: Path) -> None:
+    """Write a contact sheet of crops spread over an archive, as a PNG, beside and renamed.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive has no crop that can be shown.
+    InputError
+        If the picture cannot be written.
+    """
+    picture = draw_contact_sheet(archive)
+    beside = sheet.with_name(f".{sheet.name}.partial")
+    try:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(beside, format="PNG")
+        os.replace(beside, sheet)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise InputError(
+            f"cannot be written: {error.strerror or error}",
+            where=sheet,
+            mend="name a file in a folder that you may write to",
+        ) from error
+
+
+def _label_text(found: Inspection) -> str:
+    if found.labels is None:
+        return "none"
+    counts = [f"{code} {count}" for code, count in found.labels.items()]
+    if found.unlabelled:
+        counts.append(f"without {found.unlabelled}")
+    return ", ".join(counts)
+
+
+def _listed(entries: list[str]) -> str:
+    rest = len(entries) - MAX_LISTED
+    return ", ".join(entries[:MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")

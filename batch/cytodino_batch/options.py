@@ -1,0 +1,41 @@
+"""What a run of `cytodino-batch classify` is asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytodino_batch.summary import ParityMode
+
+CPU_BATCH = 8
+"""Batch size on a CPU: beyond it the engines gain little there, and a block costs more memory."""
+
+CUDA_BATCH = 64
+"""Batch size on a GPU: fills one without asking for more than a few hundred MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyOptions:
+    """The options of `classify`; their defaults are those of the command line."""
+
+    archives: tuple[Path, ...]
+    """Archives, folders of archives or glob patterns."""
+    bundle: Path
+    out: Path
+    """Folder that gets one results folder an archive."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    engine: str = "auto"
+    """auto, onnxruntime or pytorch; pytorch needs `reference`."""
+    variant: str = "auto"
+    """auto or fp32."""
+    batch_size: int | None = None
+    """Crops the engine gets together; None: `CPU_BATCH` or `CUDA_BATCH`."""
+    parity: ParityMode = "golden"
+    """golden: on golden cells before the first crop; live: also on a sample of each archive."""
+    parity_sample: int = 64
+    """Rows that `live` samples from each archive."""
+    reference: Path | None = None
+    """The run that the bundle was exported from; needed by `live` and by the engine pytorch."""
+    review_below: float = 0.5
+    """Confidence, 0 to 1, below which a cell is for review: no majority for any one class."""
+    dry_run: bool = False
+    """Open and check everything, write nothing."""

@@ -1,0 +1,107 @@
+"""Which archives are classified, and into which folder each one's results go."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytodino.errors import InputError, MissingPathError
+
+ARCHIVE_SUFFIXES = (".h5", ".hdf5")
+"""What is taken from a folder; a file that is named itself may be called anything."""
+
+SUMMARY_NAME = "summary.json"
+"""Written last: a results folder without it is not a finished result."""
+
+
+@dataclass(frozen=True)
+class PlannedArchive:
+    """One archive and where its results go."""
+
+    path: Path
+    """The archive, as it was named or found."""
+    name: str
+    """Its path below the archives' common root, without suffix, with forward slashes."""
+    folder: Path
+    """The results folder: the output folder and `name`."""
+
+
+def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchive, ...]:
+    """Find the archives and give each a results folder of its own, before any work is done.
+
+    Parameters
+    ----------
+    named : paths
+        Archives, folders (every `*.h5` and `*.hdf5` below, sorted) or glob patterns. An archive
+        named twice is taken once.
+    out : Path
+        The output folder; it need not exist.
+
+    Raises
+    ------
+    MissingPathError
+        If a path is not there and matches nothing as a pattern.
+    InputError
+        If a folder holds no archive, `out` is a file, or a results folder is already finished.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file", where=out, mend="name a folder for the results")
+    paths = _without_repeats(path for entry in named for path in _expand(Path(entry)))
+    planned = tuple(
+        PlannedArchive(path, name, out / name)
+        for path, name in zip(paths, name_archives(paths), strict=True)
+    )
+    for archive in planned:
+        if (archive.folder / SUMMARY_NAME).exists():
+            raise InputError(
+                "holds the finished results of an earlier run",
+                where=archive.folder,
+                mend="choose another --out, or remove the folder",
+            )
+    return planned
+
+
+def name_archives(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Name archives by their paths below their common root, without suffix, each name once.
+
+    Two archives that differ in their suffix alone keep it.
+    """
+    absolute = [Path(os.path.abspath(path)) for path in paths]
+    root = os.path.commonpath([path.parent for path in absolute])
+    full = [path.relative_to(root).as_posix() for path in absolute]
+    short = [path.relative_to(root).with_suffix("").as_posix() for path in absolute]
+    repeats = Counter(short)
+    return tuple(
+        long if repeats[brief] > 1 else brief for long, brief in zip(full, short, strict=True)
+    )
+
+
+def _expand(entry: Path) -> list[Path]:
+    if entry.is_dir():
+        found = sorted(
+            path
+            for path in entry.rglob("*")
+            if path.suffix.lower() in ARCHIVE_SUFFIXES and path.is_file()
+        )
+        if not found:
+            raise InputError(
+                "no archive below this folder",
+                where=entry,
+                mend=f"name a folder with {' or '.join('*' + s for s in ARCHIVE_SUFFIXES)} files",
+            )
+        return found
+    if entry.exists():
+        return [entry]
+    matches = sorted(glob.glob(str(entry), recursive=True)) if glob.has_magic(str(entry)) else []
+    if not matches:
+        raise MissingPathError(entry)
+    return [path for match in matches for path in _expand(Path(match))]
+
+
+def _without_repeats(paths: Iterable[Path]) -> list[Path]:
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    return list(first.values())

@@ -1,0 +1,119 @@
+"""Bundle and engine of a run, opened and checked before the first crop."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from cytodino.bundle import Bundle, open_bundle
+from cytodino.bundle.golden import check_golden
+from cytodino.engines import Engine, open_engine
+from cytodino.errors import EngineError, ParityError
+from cytodino_batch.options import CPU_BATCH, CUDA_BATCH, ClassifyOptions
+from cytodino_batch.results import sha256_of
+from cytodino_batch.summary import NOT_CHECKED, Comparison
+
+GOLDEN_CELLS = 32
+"""Golden cells that are run before the first crop; `cytodino-export verify` runs all of them."""
+
+RUN_MANIFEST = "run.json"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is opened once and used for every archive."""
+
+    bundle: Bundle
+    engine: Engine
+    batch_size: int
+    golden: Comparison | None
+    """None where `--parity off` skipped it."""
+    reference: Engine | None = None
+    """PyTorch, for live parity."""
+    reference_sha256: str | None = None
+    """Of the reference's `run.json`."""
+
+    @property
+    def statement(self) -> str:
+        """Say in one line what was checked."""
+        if self.golden is None:
+            return NOT_CHECKED
+        return f"golden check {self.golden.sentence()}"
+
+
+@contextmanager
+def open_session(options: ClassifyOptions) -> Iterator[Session]:
+    """Open bundle and engine, and hold the engine against PyTorch on golden cells.
+
+    The reference of `--parity live` has to pass the same golden cells, which shows that it is
+    the run that the bundle was exported from.
+
+    Raises
+    ------
+    BundleError, EngineError, MissingExtraError
+        If bundle or engine cannot be opened.
+    ParityError
+        If no variant has passed, or the engine or the reference strays on the golden cells.
+    """
+    bundle = open_bundle(options.bundle)
+    with ExitStack() as stack:
+        engine = stack.enter_context(
+            open_engine(
+                bundle,
+                engine=options.engine,
+                variant=options.variant,
+                device=options.device,
+                reference=options.reference,
+            )
+        )
+        batch_size = options.batch_size or choose_batch_size(engine.device)
+        reference = None
+        if options.parity == "live":
+            reference = stack.enter_context(_open_reference(bundle, options))
+            _require_golden(bundle, reference, batch_size, mend="give the run it was exported from")
+        golden = None
+        if options.parity != "off":
+            golden = _require_golden(
+                bundle,
+                engine,
+                batch_size,
+                mend="choose another --engine or --variant, or export the run again; "
+                "cytodino-export verify tells more",
+            )
+        yield Session(
+            bundle=bundle,
+            engine=engine,
+            batch_size=batch_size,
+            golden=golden,
+            reference=reference,
+            reference_sha256=_hash_reference(options),
+        )
+
+
+def choose_batch_size(device: str) -> int:
+    """Batch size of `--batch-size auto` for a device."""
+    return CUDA_BATCH if device == "cuda" else CPU_BATCH
+
+
+def _open_reference(bundle: Bundle, options: ClassifyOptions) -> Engine:
+    if options.reference is None:
+        raise EngineError("live parity needs the run itself", mend="give --reference RUN")
+    return open_engine(bundle, engine="pytorch", device=options.device, reference=options.reference)
+
+
+def _require_golden(bundle: Bundle, engine: Engine, batch_size: int, *, mend: str) -> Comparison:
+    report = check_golden(bundle, engine, cells=GOLDEN_CELLS, batch_size=batch_size)
+    if report.verdict == "failed":
+        raise ParityError(
+            f"{engine.name} {engine.variant} on {engine.device} strays from the bundle's "
+            f"PyTorch model on {report.n} golden cells: {report.failures[0]}",
+            where=bundle.path,
+            mend=mend,
+        )
+    return Comparison.of(report)
+
+
+def _hash_reference(options: ClassifyOptions) -> str | None:
+    if options.reference is None:
+        return None
+    manifest = options.reference / RUN_MANIFEST
+    return sha256_of(manifest) if manifest.is_file() else None

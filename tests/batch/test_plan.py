@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from cytodino.errors import InputError, MissingPathError
+from cytodino_batch.plan import name_archives, plan_archives
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def names(planned) -> list[str]:
+    return [archive.name for archive in planned]
+
+
+def test_two_archives_of_one_name_in_two_folders_never_meet(tmp_path):
+    touch(tmp_path / "a/crops.h5", tmp_path / "b/crops.h5")
+    planned = plan_archives([tmp_path / "a/crops.h5", tmp_path / "b/crops.h5"], tmp_path / "out")
+    assert names(planned) == ["a/crops", "b/crops"]
+    assert [archive.folder for archive in planned] == [
+        tmp_path / "out/a/crops",
+        tmp_path / "out/b/crops",
+    ]
+
+
+def test_archives_that_differ_in_their_suffix_alone_keep_it():
+    paths = [Path("a/x.h5"), Path("a/x.hdf5"), Path("a/y.h5")]
+    assert name_archives(paths) == ("x.h5", "x.hdf5", "y")
+
+
+def test_dots_inside_a_name_stay():
+    assert name_archives([Path("slide.2024.01.h5")]) == ("slide.2024.01",)
+
+
+def test_a_folder_gives_every_archive_below_it_sorted(tmp_path):
+    touch(tmp_path / "b.h5", tmp_path / "sub/a.HDF5", tmp_path / "notes.txt")
+    (tmp_path / "folder.h5").mkdir()
+    assert names(plan_archives([tmp_path], tmp_path / "out")) == ["b", "sub/a"]
+
+
+def test_a_file_may_be_called_anything(tmp_path):
+    touch(tmp_path / "cells.dat")
+    assert names(plan_archives([tmp_path / "cells.dat"], tmp_path / "out")) == ["cells"]
+
+
+def test_a_pattern_is_expanded_where_the_shell_did_not(tmp_path):
+    touch(tmp_path / "s1.h5", tmp_path / "s2.h5", tmp_path / "t.h5")
+    assert names(plan_archives([tmp_path / "s*.h5"], tmp_path / "out")) == ["s1", "s2"]
+
+
+def test_an_archive_named_twice_is_taken_once_where_it_was_named_first(tmp_path):
+    touch(tmp_path / "b.h5", tmp_path / "a.h5")
+    planned = plan_archives([tmp_path / "b.h5", tmp_path], tmp_path / "out")
+    assert names(planned) == ["b", "a"]
+
+
+@pytest.mark.parametrize("name", ["gone.h5", "gone-*.h5"])
+def test_a_missing_path_is_a_usage_error(tmp_path, name):
+    with pytest.raises(MissingPathError, match="no such file") as caught:
+        plan_archives([tmp_path / name], tmp_path / "out")
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_without_archives_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no archive below.*\*\.h5"):
+        plan_archives([tmp_path], tmp_path / "out")
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "out")
+    with pytest.raises(InputError, match="is a file"):
+        plan_archives([tmp_path / "a.h5"], tmp_path / "out")
+
+
+def test_finished_results_are_not_overwritten(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "out/b/summary.json")
+    with pytest.raises(InputError, match="choose another --out") as caught:
+        plan_archives([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out")
+    assert caught.value.where == tmp_path / "out/b"
+
+
+def test_an_unfinished_folder_is_no_obstacle(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "out/a/predictions.csv")
+    assert names(plan_archives([tmp_path / "a.h5"], tmp_path / "out")) == ["a"]

@@ -1,0 +1,166 @@
+import csv
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from cytodino.taxonomy import CODES, CRITICAL
+from cytodino_batch import results
+from cytodino_batch.results import Classification, sha256_of, write_results
+from cytodino_batch.stream import Block, QuarantinedRow
+
+NASTY = ["a,b", 'say "x"', "two\nlines", "=cmd|' /C calc'!A0", "lone\rreturn", "", "Zelle ä"]
+FILES = ["predictions.csv", "predictions.h5", "quarantine.csv", "summary.json"]
+
+
+@pytest.fixture
+def result() -> Classification:
+    logits = np.random.default_rng(1).normal(0, 3, (6, 21)).astype(np.float32)
+    blocks = [
+        Block(0, 4, np.array([0, 1, 3]), logits[:3], (QuarantinedRow(2, "bad, very\nbad"),)),
+        Block(4, 7, np.array([4, 5, 6]), logits[3:], ()),
+    ]
+    return Classification.from_blocks(
+        blocks, ids=NASTY, coords=np.arange(14).reshape(7, 2), review_below=0.5
+    )
+
+
+def write(folder, result, summarise=lambda files: "{}\n"):
+    write_results(folder, result, attributes={"bundle_sha256": "b" * 64}, summarise=summarise)
+
+
+def read_rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predictions_csv_holds_one_line_a_classified_crop(tmp_path, result):
+    write(tmp_path / "s", result)
+    rows = read_rows(tmp_path / "s/predictions.csv")
+    assert ",".join(rows[0]) == "row,id,x,y,label,confidence,runner_up,critical,review"
+    assert [int(row["row"]) for row in rows] == [0, 1, 3, 4, 5, 6]
+    for row, logits in zip(rows, result.logits, strict=True):
+        p = np.exp(logits.astype(np.float64))
+        p = (p / p.sum()).astype(np.float32)
+        order = np.argsort(-p)
+        number = int(row["row"])
+        assert row["id"] == NASTY[number]
+        assert (row["x"], row["y"]) == (str(2 * number), str(2 * number + 1))
+        assert (row["label"], row["runner_up"]) == (CODES[order[0]], CODES[order[1]])
+        assert row["confidence"] == f"{p[order[0]]:.6f}"
+        critical = CODES[order[0]] in CRITICAL
+        assert row["critical"] == str(int(critical))
+        assert row["review"] == str(int(critical or p[order[0]] < 0.5))
+
+
+def test_the_fixture_has_cells_on_both_sides_of_review_and_critical(result):
+    assert set(result.critical) == {True, False}
+    assert set(result.review) == {True, False}
+
+
+def test_quarantine_csv_gives_row_id_and_reason(tmp_path, result):
+    write(tmp_path / "s", result)
+    assert read_rows(tmp_path / "s/quarantine.csv") == [
+        {"row": "2", "id": "two\nlines", "reason": "bad, very\nbad"}
+    ]
+
+
+def test_an_empty_quarantine_is_written_all_the_same(tmp_path, result):
+    results.write_quarantine_csv(
+        tmp_path / "q.csv", Classification(**{**vars(result), "quarantined": ()})
+    )
+    assert (tmp_path / "q.csv").read_bytes() == b"row,id,reason\n"
+
+
+def test_without_coordinates_x_and_y_are_empty(tmp_path, result):
+    bare = Classification(**{**vars(result), "coords": None})
+    results.write_predictions_csv(tmp_path / "p.csv", bare)
+    assert {(row["x"], row["y"]) for row in read_rows(tmp_path / "p.csv")} == {("", "")}
+
+
+def test_lines_end_with_a_newline_alone(tmp_path, result):
+    plain = Classification(**{**vars(result), "ids": ["x"] * 7})
+    results.write_predictions_csv(tmp_path / "p.csv", plain)
+    data = (tmp_path / "p.csv").read_bytes()
+    assert b"\r" not in data
+    assert data.count(b"\n") == 7
+
+
+def test_predictions_h5_holds_probabilities_rows_ids_and_provenance(tmp_path, result):
+    write(tmp_path / "s", result)
+    with h5py.File(tmp_path / "s/predictions.h5") as file:
+        assert file["probabilities"].dtype == np.float32
+        np.testing.assert_allclose(file["probabilities"][:].sum(axis=1), 1, rtol=1e-6)
+        np.testing.assert_array_equal(file["logits"][:], result.logits)
+        assert file["rows"][:].tolist() == [0, 1, 3, 4, 5, 6]
+        assert file["ids"].asstr()[:].tolist() == [NASTY[row] for row in (0, 1, 3, 4, 5, 6)]
+        assert list(file.attrs["classes"]) == list(CODES)
+        assert file.attrs["bundle_sha256"] == "b" * 64
+
+
+def test_the_same_result_gives_the_same_bytes(tmp_path, result, monkeypatch):
+    write(tmp_path / "one", result)
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    write(tmp_path / "two", result)
+    for name in FILES:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_the_summary_gets_the_hashes_of_the_finished_files(tmp_path, result):
+    seen = {}
+    write(tmp_path / "s", result, lambda files: seen.update(files) or "{}")
+    assert seen == {name: sha256_of(tmp_path / "s" / name) for name in FILES[:3]}
+
+
+def test_nothing_classified_is_a_result_too(tmp_path, result):
+    lost = tuple(QuarantinedRow(row, "bad") for row in range(7))
+    empty = Classification(
+        np.empty(0, np.int64), np.empty((0, 21), np.float32), lost, NASTY, None, 0.5
+    )
+    write(tmp_path / "s", empty)
+    assert read_rows(tmp_path / "s/predictions.csv") == []
+    with h5py.File(tmp_path / "s/predictions.h5") as file:
+        assert file["probabilities"].shape == (0, 21)
+
+
+def test_nothing_is_left_where_writing_stops_half_way(tmp_path, result, monkeypatch):
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(results, "write_quarantine_csv", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path / "out/deep/s", result)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stop_at", range(4))
+def test_nothing_is_left_where_an_interrupt_comes_between_the_renames(
+    tmp_path, result, monkeypatch, stop_at
+):
+    calls = []
+
+    def replace(source, target, _replace=os.replace):
+        if len(calls) == stop_at:
+            raise KeyboardInterrupt
+        calls.append(target)
+        _replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    (tmp_path / "other.txt").touch()
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "s", result)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+def test_the_summary_is_moved_last(tmp_path, result, monkeypatch):
+    moved = []
+
+    def replace(source, target, _replace=os.replace):
+        moved.append(target.name)
+        _replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    write(tmp_path / "s", result)
+    assert moved == FILES
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == FILES

@@ -1,0 +1,180 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from cytodino_batch import runner
+from cytodino_batch.options import ClassifyOptions
+from cytodino_batch.plan import plan_archives
+from cytodino_batch.runner import classify_archives
+
+from .conftest import PixelEngine, write_crops
+
+FILES = ["predictions.csv", "predictions.h5", "quarantine.csv", "summary.json"]
+
+
+@pytest.fixture
+def run(tmp_path, make_session):
+    """Classify archives below tmp_path with a session of fakes."""
+
+    def classify(*paths, out="out", session=None, **options):
+        asked = ClassifyOptions(
+            archives=paths, bundle=tmp_path / "bundle", out=tmp_path / out, **options
+        )
+        planned = plan_archives(asked.archives, asked.out)
+        return classify_archives(planned, session or make_session(), asked)
+
+    return classify
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_an_archive_becomes_a_folder_of_four_files(tmp_path, run, crops):
+    (outcome,) = run(write_crops(tmp_path / "slide.h5", crops))
+    assert outcome.exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out/slide").iterdir()) == FILES
+    assert outcome.sentence().startswith("slide: 150 of 150 crops classified in ")
+
+
+def test_the_summary_says_what_was_counted_checked_and_used(tmp_path, run, crops):
+    run(write_crops(tmp_path / "slide.h5", crops, damaged=[7]), batch_size=4)
+    summary = summary_of(tmp_path / "out/slide")
+    assert summary["archive"]["rows"] == 150
+    assert summary["archive"]["slide"] == "S-7"
+    assert summary["counts"] == summary["counts"] | {
+        "rows": 150,
+        "classified": 149,
+        "quarantined": 1,
+    }
+    assert sum(entry["count"] for entry in summary["classes"]) == 149
+    assert sum(entry["percent"] for entry in summary["classes"]) == pytest.approx(100, abs=0.01)
+    assert sum(entry["count"] for entry in summary["lineages"]) == 149
+    assert summary["parity"]["golden"]["cells"] == 32
+    assert summary["parity"]["statement"].startswith("golden check within the limits on 32 cells")
+    provenance = summary["provenance"]
+    assert provenance["bundle_sha256"] == "b" * 64
+    assert provenance["engine"]["provider"] == "CPUExecutionProvider"
+    assert (provenance["batch_size"], provenance["batch_size_chosen"]) == (4, "user")
+    assert set(provenance["files"]) == set(FILES[:3])
+    assert summary["run"]["crops_per_second"] > 0
+
+
+def test_counts_are_those_of_the_predictions(tmp_path, run, crops):
+    run(write_crops(tmp_path / "slide.h5", crops))
+    summary = summary_of(tmp_path / "out/slide")
+    with h5py.File(tmp_path / "out/slide/predictions.h5") as file:
+        counts = np.bincount(file["probabilities"][:].argmax(axis=1), minlength=21)
+    assert [entry["count"] for entry in summary["classes"]] == counts.tolist()
+    csv = (tmp_path / "out/slide/predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert summary["counts"]["review"] == sum(line.endswith(",1") for line in csv)
+    assert summary["counts"]["critical"] == sum(line.split(",")[-2] == "1" for line in csv)
+
+
+def test_everything_outside_the_section_run_is_the_same_again(tmp_path, run, crops):
+    path = write_crops(tmp_path / "slide.h5", crops, damaged=[7])
+    run(path, out="one")
+    run(path, out="two")
+    for name in FILES[:3]:
+        assert (tmp_path / "one/slide" / name).read_bytes() == (
+            tmp_path / "two/slide" / name
+        ).read_bytes()
+    one, two = summary_of(tmp_path / "one/slide"), summary_of(tmp_path / "two/slide")
+    assert one.pop("run") != two.pop("run")
+    assert one == two
+
+
+def test_nothing_checked_is_said(tmp_path, run, make_session, crops):
+    run(write_crops(tmp_path / "slide.h5", crops), session=make_session(golden=None), parity="off")
+    parity = summary_of(tmp_path / "out/slide")["parity"]
+    assert parity["golden"] is None
+    assert parity["statement"].startswith("nothing was checked")
+
+
+def test_quarantined_rows_end_with_exit_3(tmp_path, run, crops):
+    (outcome,) = run(write_crops(tmp_path / "slide.h5", crops, damaged=[7, 9]))
+    assert outcome.exit_code == 3
+    assert "148 of 150 crops classified, 2 quarantined" in outcome.sentence()
+
+
+def test_a_bad_archive_does_not_stop_the_next(tmp_path, run, crops):
+    bad = tmp_path / "a.h5"
+    bad.write_bytes(b"no HDF5 at all")
+    whole = write_crops(tmp_path / "b.h5", crops)
+    cut = tmp_path / "c.h5"
+    cut.write_bytes(whole.read_bytes()[:2000])
+    empty = tmp_path / "d.h5"
+    h5py.File(empty, "w").close()
+    outcomes = run(bad, whole, cut, empty)
+    assert [outcome.status for outcome in outcomes] == ["failed", "done", "failed", "failed"]
+    assert [outcome.exit_code for outcome in outcomes] == [3, 0, 3, 3]
+    assert "is not an HDF5 file" in outcomes[0].sentence()
+    assert "truncated" in outcomes[2].reason
+    assert "no crops" in outcomes[3].reason
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
+
+
+def test_a_full_disk_fails_the_archive_and_leaves_nothing(tmp_path, run, crops, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device", "out/slide")
+
+    monkeypatch.setattr(runner, "write_results", refuse)
+    (outcome,) = run(write_crops(tmp_path / "slide.h5", crops))
+    assert outcome.reason == "No space left on device out/slide"
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_nobody_foresaw_is_recorded_and_the_next_archive_begins(
+    tmp_path, run, crops, monkeypatch
+):
+    build = runner.build_summary
+    monkeypatch.setattr(
+        runner,
+        "build_summary",
+        lambda planned, *a, **k: {}["odd"] if planned.name == "a" else build(planned, *a, **k),
+    )
+    paths = [write_crops(tmp_path / name, crops[:5]) for name in ("a.h5", "b.h5")]
+    first, second = run(*paths)
+    assert first.reason == "unexpected KeyError: 'odd'"
+    assert second.status == "done"
+
+
+def test_an_interrupt_leaves_nothing_of_the_archive_in_hand(
+    tmp_path, run, make_session, crops, capsys
+):
+    paths = [write_crops(tmp_path / name, crops) for name in ("a.h5", "b.h5")]
+    session = make_session(PixelEngine(fail_from=60))
+    with pytest.raises(KeyboardInterrupt):
+        run(*paths, session=session)
+    assert "nothing is written for b; 1 of 2 archives are behind" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
+def test_live_parity_is_measured_on_the_archive_and_recorded(tmp_path, run, make_session, crops):
+    session = make_session(reference=PixelEngine(), reference_sha256="c" * 64)
+    (outcome,) = run(
+        write_crops(tmp_path / "slide.h5", crops),
+        session=session,
+        parity="live",
+        parity_sample=20,
+        reference=tmp_path,
+    )
+    assert outcome.exit_code == 0
+    summary = summary_of(tmp_path / "out/slide")
+    assert summary["parity"]["live"]["cells"] == 20
+    assert "; live check within the limits on 20 cells" in summary["parity"]["statement"]
+    assert summary["provenance"]["parity_sample"] == 20
+    assert summary["provenance"]["reference_sha256"] == "c" * 64
+
+
+def test_an_engine_that_strays_on_an_archive_gets_nothing_written(
+    tmp_path, run, make_session, crops
+):
+    session = make_session(PixelEngine(shift=1.0), reference=PixelEngine())
+    (outcome,) = run(
+        write_crops(tmp_path / "slide.h5", crops), session=session, parity="live", parity_sample=20
+    )
+    assert (outcome.status, outcome.exit_code) == ("refused", 4)
+    assert not (tmp_path / "out").exists()
