@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cytodino.evaluation import Evaluation, Part
     from cytodino.metrics import Scores
 
+FILE_WIDTH = 100
+"""Columns of a table that goes to a file or a pipe."""
+
 
 @click.command()
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
@@ -108,6 +111,8 @@ def _print(evaluation: "Evaluation") -> None:
         f"{computed.device}; part {about.part} of {about.data}"
     )
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     console.print(_headline(scores), _critical(scores), _classes(scores), sep="\n")
 
 
@@ -165,7 +170,12 @@ def _table(title: str, caption: str | None, columns: "tuple[str, ...] | dict[str
     from rich.table import Table
 
     table = Table(
-        title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", min_width=60
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        min_width=60,
     )
     for column in columns:
         table.add_column(column, justify="left" if column in ("class", "name") else "right")
