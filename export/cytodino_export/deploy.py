@@ -203,7 +203,7 @@ class FoldedHeadLayer(nn.Module):
         self.up, self.activation, self.down = layer.linear1, layer.activation, layer.linear2
 
     def forward(self, state: Tensor, tokens: Tensor) -> Tensor:
-        """Query's state (n or 1, hidden) and tokens (n, tokens, hidden) to state (n, hidden)."""
+        """Read tokens (n, tokens, hidden) with the state (n or 1, hidden); give (n, hidden)."""
         if self.before is not None and self.norm1 is not None:
             state = state + self.before(self.norm1(state))
         state = state + self._look(self.norm2(state), tokens)
@@ -258,13 +258,13 @@ def _stack(*linears: nn.Linear) -> nn.Linear:
 
 
 def _composed(outer: nn.Linear, inner: nn.Linear) -> nn.Linear:
-    """The linear map outer(inner(x))."""
+    """Compose two linear maps: outer(inner(x))."""
     bias = outer.weight @ _bias(inner) + _bias(outer)
     return _linear(outer.weight @ inner.weight, bias)
 
 
 def _bias_only(linear: nn.Linear) -> nn.Linear:
-    """The identity plus a linear map's bias: its weight is applied elsewhere."""
+    """Keep a linear map's bias on the identity: its weight is applied elsewhere."""
     return _linear(torch.eye(linear.out_features), _bias(linear))
 
 
@@ -274,9 +274,7 @@ def _input_projections(attention: nn.MultiheadAttention) -> tuple[nn.Linear, nn.
     bias = attention.in_proj_bias
     if bias is None:
         bias = weight.new_zeros(len(weight))
-    query, key, value = (
-        _linear(w, b) for w, b in zip(weight.chunk(3), bias.chunk(3), strict=True)
-    )
+    query, key, value = (_linear(w, b) for w, b in zip(weight.chunk(3), bias.chunk(3), strict=True))
     return query, key, value
 
 

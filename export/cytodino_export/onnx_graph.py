@@ -27,9 +27,7 @@ LARGEST_FILE = 2**31 - 2**20
 """Bytes of one protobuf file, less a margin for the metadata."""
 
 
-def write_graph(
-    model: nn.Module, path: Path, *, image_size: int, metadata: dict[str, Any]
-) -> Path:
+def write_graph(model: nn.Module, path: Path, *, image_size: int, metadata: dict[str, Any]) -> Path:
     """Export a deployed model as ONNX, opset 18, and check the file.
 
     Parameters
@@ -92,9 +90,9 @@ def _trace(model: nn.Module, image_size: int) -> onnx.ModelProto:
             ) from error
     assert program is not None
     graph = program.model_proto
-    for value, names in zip((graph.graph.input[0],), (("n", "h", "w"),), strict=True):
-        _name_axes(value, names)
+    _name_axes(graph.graph.input[0], ("n", "h", "w"))
     _name_axes(graph.graph.output[0], ("n",))
+    _drop_traces(graph)
     return graph
 
 
@@ -102,6 +100,16 @@ def _name_axes(value: onnx.ValueInfoProto, names: tuple[str, ...]) -> None:
     """Give the dynamic axes names that people read."""
     for axis, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
         axis.dim_param = name
+
+
+def _drop_traces(graph: onnx.ModelProto) -> None:
+    """Keep of the exporter's notes what names a node's module; the rest is paths and chatter."""
+    for node in graph.graph.node:
+        kept = [prop for prop in node.metadata_props if prop.key == "pkg.torch.onnx.name_scopes"]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info):
+        del value.metadata_props[:]
 
 
 def _require_size(model: nn.Module) -> None:

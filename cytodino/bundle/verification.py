@@ -1,0 +1,149 @@
+"""Prove a bundle on the machine at hand: hashes, golden cells on every engine found; no torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cytodino.bundle.folder import Bundle, open_bundle
+from cytodino.bundle.golden import Golden, load_golden
+from cytodino.bundle.manifest import EngineVerdict
+from cytodino.bundle.verdicts import record_verdicts
+from cytodino.engines.base import EngineDescription, batched_logits
+from cytodino.engines.probe import probe
+from cytodino.engines.selection import PROVIDERS, open_model, providers_found
+from cytodino.errors import EngineError, ParityError
+from cytodino.machine import Machine, describe_machine
+from cytodino.parity import ParityReport, compare
+
+__all__ = ["Check", "Verification", "verify_bundle"]
+
+BATCH_SIZE = 8
+"""Crops in one call, as at the export."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Check(_Frozen):
+    """One variant on one engine and provider of this machine."""
+
+    variant: str
+    verdict: EngineVerdict
+    description: EngineDescription | None = None
+    """None where the engine did not open."""
+    report: ParityReport | None = None
+    drift: float | None = None
+    """Largest change of a logit against the same variant and engine where it was exported: what
+    the machine does, apart from what the variant's precision does."""
+
+
+class Verification(_Frozen):
+    """What `verify` found."""
+
+    bundle: str
+    sha256: str
+    machine: Machine
+    checks: tuple[Check, ...]
+    usable: tuple[str, ...]
+    """Variants that the export left usable."""
+    record: str
+    """File in this machine's cache that keeps the verdicts."""
+
+    @property
+    def refused(self) -> str | None:
+        """Why the bundle is refused on this machine, or None."""
+        failed = [check for check in self.checks if check.verdict.verdict == "failed"]
+        if failed:
+            first = failed[0]
+            reason = "; ".join(first.verdict.reasons)
+            return f"{first.variant} fails on {first.verdict.engine}: {reason}"
+        if not self.usable:
+            return "the export marked every variant unusable"
+        return None
+
+
+def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None) -> Verification:
+    """Check a bundle's files, then its golden cells on each engine found, and keep the verdicts.
+
+    Parameters
+    ----------
+    path : Path
+        The bundle.
+    say : callable
+        Told what is being done.
+
+    Raises
+    ------
+    MissingPathError, BundleError
+        If it is no bundle, or a file is missing, truncated or changed.
+    MissingExtraError
+        If no engine is installed.
+    """
+    say("checking files")
+    bundle = open_bundle(path)
+    machine = describe_machine()
+    devices = providers_found()
+    golden = load_golden(bundle)
+    checks = []
+    for variant in bundle.manifest.variants:
+        for device in devices:
+            say(f"checking {variant} on onnxruntime, {device}")
+            checks.append(_check(bundle, golden, machine, variant, device))
+    verdicts = {
+        variant: tuple(check.verdict for check in checks if check.variant == variant)
+        for variant in bundle.manifest.variants
+    }
+    record = record_verdicts(bundle, verdicts, machine=machine)
+    return Verification(
+        bundle=str(path),
+        sha256=bundle.sha256,
+        machine=machine,
+        checks=tuple(checks),
+        usable=tuple(name for name, v in bundle.manifest.variants.items() if v.usable),
+        record=str(record),
+    )
+
+
+def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, device: str) -> Check:
+    model = bundle.model_path(variant)
+    engine, provider = "onnxruntime", PROVIDERS[device]
+
+    def unmeasured(
+        verdict: Literal["failed", "unproven"],
+        reason: str,
+        description: EngineDescription | None = None,
+    ) -> Check:
+        found = EngineVerdict(
+            engine=engine,
+            provider=provider,
+            machine=machine.cpu,
+            verdict=verdict,
+            reasons=(reason,),
+        )
+        return Check(variant=variant, verdict=found, description=description)
+
+    broken = probe(model, engine=engine, variant=variant, device=device)
+    if broken is not None:
+        # CUDA may be listed and not load: that proves nothing about the variant.
+        return unmeasured("unproven" if device == "cuda" else "failed", broken)
+    description = None
+    try:
+        with open_model(model, engine=engine, variant=variant, device=device) as opened:
+            description = opened.describe()
+            logits = batched_logits(opened, golden.crops, BATCH_SIZE)
+        report = compare(golden.reference, logits, bundle.manifest.limits[variant], golden.labels)
+    except (EngineError, ParityError) as error:
+        return unmeasured("failed", str(error), description)
+    exported = golden.exported.get(f"{variant}.{engine}")
+    return Check(
+        variant=variant,
+        verdict=EngineVerdict.from_report(
+            report, engine=engine, provider=provider, machine=machine.cpu
+        ),
+        description=description,
+        report=report,
+        drift=None if exported is None else float(abs(logits - exported).max()),
+    )

@@ -1,0 +1,135 @@
+"""Put a bundle together: golden cells, parity chain, licence, and the manifest that seals them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cytodino
+from cytodino.archive import write_archive
+from cytodino.bundle.folder import hash_file, record_file
+from cytodino.bundle.golden import GOLDEN_NAME, add_logits
+from cytodino.bundle.manifest import (
+    FileRecord,
+    Manifest,
+    ModelFile,
+    Preprocessing,
+    Provenance,
+    Variant,
+    write_manifest,
+)
+from cytodino.limits import Limits
+from cytodino.run import MANIFEST, Run
+from cytodino_export.gate import ParityChain
+from cytodino_export.gate_cells import GateCells
+from cytodino_export.licence import licence_of, write_licence
+
+__all__ = ["PARITY_NAME", "Parts", "assemble"]
+
+PARITY_NAME = "parity.json"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an export made and measured, before it is a bundle."""
+
+    models: Mapping[str, Path]
+    """ONNX files by precision, already in the bundle's folder."""
+    chain: ParityChain
+    reference: NDArray[np.float32]
+    """float32 (n, 21), PyTorch, of the golden cells."""
+    exported: Mapping[str, NDArray[np.float32]]
+    """float32 (n, 21) by `variant.engine`."""
+    limits: Mapping[str, Limits]
+    options: dict[str, Any]
+
+
+def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest:
+    """Write everything but the models into the bundle's folder, the manifest last.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the models already.
+    run : Run
+    cells : GateCells
+    parts : Parts
+
+    Returns
+    -------
+    Manifest
+        As it was written.
+    """
+    golden = folder / GOLDEN_NAME
+    write_archive(golden, cells.golden_cells(), encoding="jpeg")
+    add_logits(golden, parts.reference, parts.exported)
+    parity = folder / PARITY_NAME
+    parity.write_text(parts.chain.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    others = [golden, parity, *write_licence(run, folder)]
+    manifest = Manifest(
+        created=datetime.now(UTC),
+        cytodino_version=cytodino.__version__,
+        classes=run.manifest.classes,
+        image_size=run.manifest.image_size,
+        preprocessing=Preprocessing(mean=run.manifest.mean, std=run.manifest.std),
+        models={name: _record_model(path) for name, path in parts.models.items()},
+        files={path.name: record_file(path) for path in others},
+        variants=_variants(parts),
+        limits=dict(parts.limits),
+        provenance=_provenance(run, cells, parts),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _record_model(path: Path) -> ModelFile:
+    record: FileRecord = record_file(path)
+    return ModelFile(file=path.name, sha256=record.sha256, bytes=record.bytes)
+
+
+def _variants(parts: Parts) -> dict[str, Variant]:
+    names = dict.fromkeys(result.variant for result in parts.chain.variants)
+    return {
+        name: Variant(
+            # int8-bf16 is the int8 file at another run-time precision, bf16 the fp32 one.
+            file=parts.models[name].name,
+            verdicts=tuple(
+                result.verdict for result in parts.chain.variants if result.variant == name
+            ),
+            usable=parts.chain.usable(name),
+        )
+        for name in names
+    }
+
+
+def _provenance(run: Run, cells: GateCells, parts: Parts) -> Provenance:
+    manifest = run.manifest
+    chain = parts.chain
+    return Provenance(
+        run={
+            "sha256": hash_file(run.path / MANIFEST),
+            "created": manifest.created.isoformat(),
+            "tune": manifest.tune,
+            "lora": manifest.lora.model_dump(mode="json") if manifest.lora else None,
+            "head": manifest.head.model_dump(mode="json"),
+            "recipe": manifest.recipe.model_dump(mode="json"),
+            "split": manifest.split.model_dump(mode="json"),
+            "metrics": {
+                part: {"loss": found.loss, "weighted_f1": found.scores.weighted_f1}
+                for part, found in manifest.metrics.items()
+            },
+            "versions": manifest.versions,
+        },
+        backbone=manifest.backbone.model_dump(mode="json"),
+        data=manifest.data.model_dump(mode="json"),
+        acceptance=dict(cells.acceptance_source),
+        golden=cells.golden_source,
+        versions=chain.machine.versions | {"python": chain.machine.python},
+        machine=chain.machine.model_dump(mode="json", exclude={"versions", "python"}),
+        options=parts.options,
+        licence=licence_of(run),
+    )

@@ -1,0 +1,113 @@
+"""The command `cytodino-export`: a run becomes a bundle; a bundle is proven on a machine."""
+
+from pathlib import Path
+
+import click
+
+from cytodino.console import CommandGroup, message
+from cytodino.errors import MissingExtraError, ParityError
+
+
+@click.group(cls=CommandGroup)
+def main() -> None:
+    """From a trained run to a bundle that any machine can prove.
+
+    Research software, not a medical device. `cytodino` trains the run, `cytodino-batch`
+    classifies archives with the bundle.
+    """
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The bundle; must not exist."
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["fp32"]),
+    default=("fp32",),
+    help="Precision to export; may be given more than once.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Cells to judge by, images or archive, in place of the run's own test part.",
+)
+@click.option(
+    "--golden",
+    type=click.Path(path_type=Path),
+    help="Cells that travel with the bundle, images or archive, in place of the run's own.",
+)
+@click.option(
+    "--max-cells",
+    type=click.IntRange(min=1),
+    default=2_000,
+    help="Most cells to judge by; below 200 nothing is proven.",
+)
+@click.option(
+    "--allow-failing",
+    is_flag=True,
+    help="Keep a refused bundle for study, marked unusable; the exit code stays 4.",
+)
+def onnx(
+    run: Path,
+    out: Path,
+    precisions: tuple[str, ...],
+    data: Path | None,
+    golden: Path | None,
+    max_cells: int,
+    allow_failing: bool,
+) -> None:
+    """Export a RUN as a bundle, held against PyTorch at every step.
+
+    Exit code 4, and no bundle, where a requested precision has no engine that passes.
+    """
+    try:
+        from cytodino_export.pipeline import ExportOptions, export_run
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "torch", "export") from error
+    from cytodino_export.tables import show_chain
+
+    options = ExportOptions(
+        precisions=tuple(dict.fromkeys(precisions)),
+        data=data,
+        golden=golden,
+        allow_failing=allow_failing,
+        max_cells=max_cells,
+    )
+    result = export_run(run, out, options, say=message)
+    show_chain(result.chain)
+    if result.bundle is not None:
+        click.echo(result.bundle)
+    if result.refused is not None:
+        kept = "kept for study, unusable" if result.bundle else "no bundle was written"
+        raise ParityError(
+            f"refused: {result.refused}", where=run, mend=f"{kept}; --help says what can be changed"
+        )
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON on stdout.")
+def verify(bundle: Path, as_json: bool) -> None:
+    """Prove a BUNDLE on this machine: files, then golden cells on each engine found; no torch.
+
+    The verdicts are kept in this machine's cache folder. Exit code 4 where one fails.
+    """
+    from cytodino.bundle.verification import verify_bundle
+    from cytodino_export.tables import show_verification
+
+    found = verify_bundle(bundle, say=message)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        show_verification(found)
+    message(f"recorded in {found.record}")
+    if found.refused is not None:
+        raise ParityError(
+            f"refused on this machine: {found.refused}",
+            where=bundle,
+            mend="use another variant or engine, or export the run again",
+        )

@@ -1,0 +1,273 @@
+"""The gate: every link of the chain and every variant on every engine, against PyTorch."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from cytodino.bundle.manifest import EngineVerdict
+from cytodino.engines.base import Engine, EngineDescription, batched_logits
+from cytodino.engines.probe import probe
+from cytodino.engines.selection import PROVIDERS, open_model, providers_found
+from cytodino.errors import EngineError, ParityError
+from cytodino.limits import Limits
+from cytodino.machine import Machine
+from cytodino.parity import ParityReport, compare
+from cytodino.statistics import softmax
+from cytodino_export.gate_cells import GateCells, Group
+
+__all__ = ["Candidate", "Gate", "Invariance", "Link", "ParityChain", "VariantResult"]
+
+BATCH_SIZE = 8
+"""Crops in one call in production; the verdict rests on it."""
+
+OTHER_BATCH_SIZES = (1, 7)
+"""Alone, and a size that no power of two divides."""
+
+INVARIANCE_CELLS = 24
+"""Crops of one size on which a batch is shuffled and padded: three full batches."""
+
+INVARIANCE_SHARE = 0.1
+"""Share of the limit on probabilities that a cell's neighbours may make up: a tenth leaves room
+for kernels that differ by batch size, and none for statistics taken over the batch."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Link(_Frozen):
+    """One comparison of the chain."""
+
+    reference: str
+    candidate: str
+    cells: str
+    """Which of the gate's cells: acceptance, golden, other sizes."""
+    batch_size: int
+    seconds: float
+    """Wall time of the candidate."""
+    report: ParityReport
+
+
+class Invariance(_Frozen):
+    """Largest change of a probability that a cell's neighbours in the batch make."""
+
+    alone: float
+    shuffled: float
+    padded: float
+    limit: float
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Say which of the three is beyond the limit."""
+        return tuple(
+            f"a cell {how} changes by {value:.3g}, beyond {self.limit:g}"
+            for how, value in (
+                ("alone", self.alone),
+                ("in a shuffled batch", self.shuffled),
+                ("in a padded batch", self.padded),
+            )
+            if not value <= self.limit
+        )
+
+
+class VariantResult(_Frozen):
+    """One variant on one engine and provider."""
+
+    variant: str
+    verdict: EngineVerdict
+    description: EngineDescription | None = None
+    """None where the engine did not open."""
+    links: tuple[Link, ...] = ()
+    """The verdict's own comparison first, then other batch sizes and crop sizes."""
+    invariance: Invariance | None = None
+
+
+class ParityChain(_Frozen):
+    """`parity.json`: everything that was measured, from the adapter to the engine."""
+
+    schema_version: int = 1
+    machine: Machine
+    cells: dict[str, int]
+    """Number of cells by group."""
+    links: tuple[Link, ...]
+    """PyTorch: unmerged to merged, merged to folded."""
+    variants: tuple[VariantResult, ...]
+
+    @property
+    def broken(self) -> Link | None:
+        """The first link in PyTorch that failed: nothing below it can be used."""
+        return next((link for link in self.links if link.report.verdict == "failed"), None)
+
+    def usable(self, variant: str) -> bool:
+        """Tell whether some engine passed with a variant and no link above it broke."""
+        return self.broken is None and any(
+            result.verdict.verdict == "passed"
+            for result in self.variants
+            if result.variant == variant
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant on an engine, and its logits on the golden cells."""
+
+    result: VariantResult
+    golden: NDArray[np.float32] | None
+    """float32 (n, 21); None where it did not run."""
+
+
+class Gate:
+    """Holds models against the reference on the gate's cells.
+
+    Parameters
+    ----------
+    cells : GateCells
+    reference : float32, (n, 21)
+        The unmerged model's logits in PyTorch, of every one of the gate's crops.
+    machine : Machine
+    say : callable
+        Told what is being measured.
+    """
+
+    def __init__(
+        self,
+        cells: GateCells,
+        reference: NDArray[np.float32],
+        machine: Machine,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.cells = cells
+        self.reference = reference
+        self.machine = machine
+        self._say = say
+
+    def link(
+        self,
+        names: tuple[str, str],
+        group: Group,
+        candidate: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]],
+        limits: Limits,
+        *,
+        batch_size: int = BATCH_SIZE,
+        reference: NDArray[np.float32] | None = None,
+    ) -> tuple[Link, NDArray[np.float32]]:
+        """Measure one link on a group of cells; return it and the candidate's logits.
+
+        Raises
+        ------
+        ParityError
+            If the logits are not finite.
+        EngineError
+            If the engine fails.
+        """
+        began = time.perf_counter()
+        logits = candidate(self.cells.pick(group))
+        seconds = time.perf_counter() - began
+        held = self.reference[group.rows] if reference is None else reference
+        report = compare(held, logits, limits, self.cells.labels[group.rows])
+        link = Link(
+            reference=names[0],
+            candidate=names[1],
+            cells=group.name,
+            batch_size=batch_size,
+            seconds=round(seconds, 3),
+            report=report,
+        )
+        return link, logits
+
+    def judge(self, model: Path, variant: str, limits: Limits) -> list[Candidate]:
+        """Try a variant on every engine and provider of this machine."""
+        return [self._judge(model, variant, device, limits) for device in providers_found()]
+
+    def _judge(self, model: Path, variant: str, device: str, limits: Limits) -> Candidate:
+        engine, provider = "onnxruntime", PROVIDERS[device]
+        self._say(f"measuring {variant} on {engine}, {device}")
+
+        def refuse(reason: str, *, tried: bool, opened: Engine | None = None) -> Candidate:
+            verdict = EngineVerdict(
+                engine=engine,
+                provider=provider,
+                machine=self.machine.cpu,
+                verdict="failed" if tried else "unproven",
+                reasons=(reason,),
+            )
+            description = opened.describe() if opened else None
+            result = VariantResult(variant=variant, verdict=verdict, description=description)
+            return Candidate(result, None)
+
+        broken = probe(model, engine=engine, variant=variant, device=device)
+        if broken is not None:
+            # CUDA may be listed and not load: that proves nothing about the variant.
+            return refuse(broken, tried=device == "cpu")
+        opened = None
+        try:
+            with open_model(model, engine=engine, variant=variant, device=device) as opened:
+                return self._measure(opened, variant, limits)
+        except (EngineError, ParityError) as error:
+            return refuse(str(error), tried=True, opened=opened)
+
+    def _measure(self, engine: Engine, variant: str, limits: Limits) -> Candidate:
+        def at(batch_size: int) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
+            return lambda crops: batched_logits(engine, crops, batch_size)
+
+        names = ("PyTorch", f"{variant} on {engine.name}")
+        link, _ = self.link(names, self.cells.acceptance, at(BATCH_SIZE), limits)
+        on_golden, golden = self.link(names, self.cells.golden, at(BATCH_SIZE), limits)
+        few = Group("golden", self.cells.golden.rows[:INVARIANCE_CELLS])
+        others = [
+            self.link(names, few, at(size), limits, batch_size=size)[0]
+            for size in OTHER_BATCH_SIZES
+        ]
+        others.append(self.link(names, self.cells.odd, at(BATCH_SIZE), limits)[0])
+        invariance = self._vary(engine, limits)
+        also_broken = invariance.failures + tuple(
+            f"{reason} ({other.cells}, batches of {other.batch_size})"
+            for other in (on_golden, *others)
+            for reason in other.report.failures
+        )
+        description = engine.describe()
+        verdict = EngineVerdict.from_report(
+            link.report,
+            engine=engine.name,
+            provider=description.provider,
+            machine=self.machine.cpu,
+            also_broken=also_broken,
+        )
+        result = VariantResult(
+            variant=variant,
+            verdict=verdict,
+            description=description,
+            links=(link, on_golden, *others),
+            invariance=invariance,
+        )
+        return Candidate(result, golden)
+
+    def _vary(self, engine: Engine, limits: Limits) -> Invariance:
+        """Classify the same crops alone, shuffled and padded; compare with full batches."""
+        crops = _of_one_shape(self.cells.pick(self.cells.golden))[:INVARIANCE_CELLS]
+        batched = softmax(batched_logits(engine, crops, BATCH_SIZE))
+        alone = softmax(batched_logits(engine, crops, 1))
+        order = np.random.default_rng(0).permutation(len(crops))
+        mixed = np.empty_like(batched)
+        mixed[order] = softmax(batched_logits(engine, [crops[i] for i in order], BATCH_SIZE))
+        few = np.stack(crops[: max(1, BATCH_SIZE // 2)])
+        filler = np.zeros((BATCH_SIZE, *few.shape[1:]), dtype=np.uint8)
+        padded = softmax(engine.logits(np.concatenate([few, filler])))[: len(few)]
+        return Invariance(
+            alone=float(np.abs(alone - batched).max()),
+            shuffled=float(np.abs(mixed - batched).max()),
+            padded=float(np.abs(padded - batched[: len(few)]).max()),
+            limit=INVARIANCE_SHARE * limits.probability,
+        )
+
+
+def _of_one_shape(crops: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Keep the crops of the most frequent size."""
+    shapes = [crop.shape for crop in crops]
+    most = max(set(shapes), key=lambda shape: (shapes.count(shape), shape))
+    return [crop for crop in crops if crop.shape == most]
