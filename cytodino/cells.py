@@ -3,7 +3,8 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
@@ -111,29 +112,17 @@ class FolderCells(CellSource):
 
     def encoded(self, index: int) -> bytes:
         """Read one file."""
-        where = self.where(index)
-        try:
-            return where.read_bytes()
-        except OSError as error:
-            raise self._unreadable(where, error) from error
+        with _file_faults(self.where(index)):
+            return self.where(index).read_bytes()
 
     def encoded_size(self, index: int) -> int:
         """Ask for the length of one file."""
-        where = self.where(index)
-        try:
-            return where.stat().st_size
-        except OSError as error:
-            raise self._unreadable(where, error) from error
+        with _file_faults(self.where(index)):
+            return self.where(index).stat().st_size
 
     def checksum(self, index: int) -> int:
         """Return the crc32 of one file's bytes."""
         return crc32(self.encoded(index))
-
-    @staticmethod
-    def _unreadable(where: Path, error: OSError) -> CropError:
-        return CropError(
-            f"cannot be read ({error.strerror})", where=where, mend="restore or remove the file"
-        )
 
 
 class ArchiveCells(CellSource):
@@ -311,3 +300,12 @@ def require_labels(cells: CellSource) -> np.ndarray:
             mend="label them or leave them out",
         )
     return labels
+
+
+@contextmanager
+def _file_faults(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+        raise CropError(reason, where=where, mend="restore or remove the file") from error

@@ -1,10 +1,8 @@
 """Writing archives: every crop proved readable, checksums beside it, renamed when whole."""
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,8 +13,9 @@ import h5py
 import numpy as np
 
 from cytodino.archive.layout import FORMAT, VERSION
+from cytodino.archive.newfile import NewFile, refuse_existing
 from cytodino.archive.reader import available_threads
-from cytodino.errors import ArchiveError, CropError, InputError
+from cytodino.errors import CropError, InputError
 from cytodino.images import checksum, decode_rgb
 from cytodino.taxonomy import CODES
 
@@ -32,8 +31,6 @@ Progress = Callable[[int, int], object]
 
 GZIP_LEVEL = 4
 ZSTD_LEVEL = 3
-LIBVER = ("v110", "v110")
-"""Any HDF5 from 1.10 (2016) on reads it; its headers and indices carry checksums of their own."""
 TABLE_CHUNK = 1 << 16
 """Rows in a chunk of the tables beside the crops."""
 MAX_REPORTED = 10
@@ -78,30 +75,15 @@ def write_archive(
         If raw crops are not of one size, or there are none.
     """
     _check_request(path, cells, encoding, compression)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(partial, "w", libver=LIBVER) as file:
-            write = _write_files if encoding == "jpeg" else _write_pixels
-            sizes = write(file, cells, compression, progress)
-            _write_tables(file, cells)
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            file.attrs["slide"] = cells.slide if slide is None else slide
-            file.attrs["channel_order"] = "rgb"
-        _sync(partial)
-        _refuse_existing(path)
-        os.replace(partial, path)
-        return Written(sizes)
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
-        raise ArchiveError(
-            f"cannot be written ({str(error).splitlines()[0]})",
-            where=path,
-            mend="check that the folder may be written and has room",
-        ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with NewFile(path) as new:
+        write = _write_files if encoding == "jpeg" else _write_pixels
+        sizes = write(new, cells, compression, progress)
+        _write_tables(new.hdf5, cells)
+        new.hdf5.attrs["format"] = FORMAT
+        new.hdf5.attrs["version"] = VERSION
+        new.hdf5.attrs["slide"] = cells.slide if slide is None else slide
+        new.hdf5.attrs["channel_order"] = "rgb"
+    return Written(sizes)
 
 
 def _check_request(
@@ -120,22 +102,17 @@ def _check_request(
         )
     if len(cells) == 0:
         raise InputError("there are no cells to write", where=cells.path)
-    _refuse_existing(path)
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists() or path.is_symlink():
-        raise ArchiveError("exists already", where=path, mend="choose another name or remove it")
+    refuse_existing(path)
 
 
 def _write_files(
-    file: h5py.File, cells: "CellSource", compression: Compression, progress: Progress | None
+    new: NewFile, cells: "CellSource", compression: Compression, progress: Progress | None
 ) -> dict[tuple[int, int], int]:
     """Write the image files end to end."""
     offsets = np.zeros(len(cells) + 1, dtype=np.uint64)
     np.cumsum([cells.encoded_size(row) for row in range(len(cells))], out=offsets[1:])
     # Contiguous: a batch is one read, a row is one read, and /crc32 stands for a checksum.
-    payload = file.create_dataset("bytes", shape=(int(offsets[-1]),), dtype=np.uint8)
+    payload = new.hdf5.create_dataset("bytes", shape=(int(offsets[-1]),), dtype=np.uint8)
 
     def prepare(row: int) -> tuple[bytes, tuple[int, int]]:
         data = cells.encoded(row)
@@ -152,14 +129,15 @@ def _write_files(
                 "changed while it was packed", where=cells.where(row), mend="pack again"
             )
         payload[begin:end] = np.frombuffer(data, dtype=np.uint8)
+        new.check()
         checksums[row] = crc32(data)
-    file.create_dataset("offsets", data=offsets, **_table(len(offsets)))
-    file.create_dataset("crc32", data=checksums, **_table(len(checksums)))
+    new.hdf5.create_dataset("offsets", data=offsets, **_table(len(offsets)))
+    new.hdf5.create_dataset("crc32", data=checksums, **_table(len(checksums)))
     return dict(sizes)
 
 
 def _write_pixels(
-    file: h5py.File, cells: "CellSource", compression: Compression, progress: Progress | None
+    new: NewFile, cells: "CellSource", compression: Compression, progress: Progress | None
 ) -> dict[tuple[int, int], int]:
     """Write pixels, one crop a chunk."""
     checksums = np.zeros(len(cells), dtype=np.uint32)
@@ -168,7 +146,7 @@ def _write_pixels(
     for row, pixels in enumerate(_prepared(cells.read, cells, progress)):
         if payload is None:
             shape = pixels.shape
-            payload = file.create_dataset(
+            payload = new.hdf5.create_dataset(
                 "crops",
                 shape=(len(cells), *shape),
                 chunks=(1, *shape),
@@ -183,8 +161,9 @@ def _write_pixels(
                 mend="pack with --encoding jpeg, which keeps each at its size",
             )
         payload[row] = pixels
+        new.check()
         checksums[row] = checksum(pixels)
-    file.create_dataset("crc32", data=checksums, **_table(len(checksums)))
+    new.hdf5.create_dataset("crc32", data=checksums, **_table(len(checksums)))
     return {(shape[0], shape[1]): len(cells)}
 
 
@@ -269,8 +248,3 @@ def _ahead(prepare: Callable[[int], T], n: int) -> Iterator[T | CropError]:
             result = waiting.popleft().result()
             waiting.extend(pool.submit(attempt, row) for row in islice(rows, 1))
             yield result
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
