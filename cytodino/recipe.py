@@ -3,7 +3,7 @@
 Defaults are the published ones (Muminov and Pham, arXiv 2512.17930) unless a field says otherwise.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -64,3 +64,19 @@ class Recipe(BaseModel):
     augmentation: Augmentation = Augmentation()
     seed: int = Field(0, ge=0)
     """Of the weights, the split, the order and the augmentation."""
+
+
+def default_recipe(*, tune: Tune, pretrained: bool, **chosen: Any) -> Recipe:
+    """Return the recipe for a way of tuning, with what the user chose put in place.
+
+    Parameters
+    ----------
+    tune : lora, head or full
+    pretrained : bool
+        False for a backbone of random weights.
+    chosen : fields of `Recipe`; None means not chosen
+    """
+    rates: dict[tuple[Tune, bool], float] = {("full", True): 5e-5, ("full", False): 5e-4}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    rate = rates.get((tune, pretrained), Recipe.model_fields["learning_rate"].default)
+    return Recipe(**{"tune": tune, "learning_rate": rate, **given})

@@ -1,0 +1,128 @@
+"""`cytodino train`: from labelled cells to a run."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cytodino.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from cytodino.recipe import Recipe, Tune
+
+_BACKBONE = "facebook/dinov3-vitl16-pretrain-lvd1689m"
+_NAMED = ("tiny", "small", "base", "large")
+_LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
+
+
+@click.command()
+@click.argument("data", metavar="IMAGES|ARCHIVE", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="New folder for the run.",
+)
+@click.option(
+    "--backbone",
+    default=_BACKBONE,
+    metavar="HUB_ID|DIR|RUN|tiny|small|base|large",
+    help="What to build on. A name alone is a configuration with random weights.",
+)
+@click.option(
+    "--tune",
+    type=click.Choice(["lora", "head", "full"]),
+    help="Train an adapter and the head, the head alone, or every weight.  "
+    "[default: full for random weights, else lora]",
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(min=16),
+    metavar="PX",
+    help="Side of the square that the model sees.  [default: that of RUN, else 256]",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Passes over the cells.  [default: 16]",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Cells a step.  [default: 16]"
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Peak of the schedule.  [default: 3e-4; full: 5e-4 from random weights, else 5e-5]",
+)
+@click.option(
+    "--lora-rank", type=click.IntRange(min=1), metavar="R", help="Of the adapter.  [default: 64]"
+)
+@click.option(
+    "--lora-alpha", type=click.IntRange(min=1), metavar="A", help="Of the adapter.  [default: 128]"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Of weights, split, order and augmentation.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Processes that load cells; the result is the same.  [default: 2]",
+)
+def train(
+    data: Path,
+    out: Path,
+    backbone: str,
+    device: str,
+    workers: int | None,
+    tune: "Tune | None",
+    **chosen: Any,
+) -> None:
+    """Train a classifier on an image folder or an archive, and write it as a run.
+
+    The cells are divided by class into training (70 %), validation (10 %, chooses the epoch) and
+    test part (20 %, scored once, at the end).
+    """
+    _require_libraries()
+    recipe = _recipe(backbone, tune, chosen)
+
+    from cytodino.training.terminal import TerminalObserver
+    from cytodino.training.trainer import train as run_training
+
+    with TerminalObserver() as observer:
+        run = run_training(
+            data,
+            out,
+            recipe=recipe,
+            backbone=backbone,
+            device=device,
+            workers=workers,
+            observer=observer,
+        )
+    click.echo(run.path)
+
+
+def _recipe(backbone: str, tune: "Tune | None", chosen: dict[str, Any]) -> "Recipe":
+    from cytodino.recipe import default_recipe
+    from cytodino.run import MANIFEST, open_run
+
+    pretrained = backbone not in _NAMED
+    if chosen["image_size"] is None and pretrained and (Path(backbone) / MANIFEST).is_file():
+        chosen = {**chosen, "image_size": open_run(Path(backbone)).manifest.image_size}
+    return default_recipe(
+        tune=tune or ("lora" if pretrained else "full"), pretrained=pretrained, **chosen
+    )
+
+
+def _require_libraries() -> None:
+    for library in _LIBRARIES:
+        if find_spec(library) is None:
+            raise MissingExtraError(library, "train")

@@ -1,0 +1,76 @@
+"""Which cells are trained on, which choose the epoch, and which are looked at once; numpy only."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cytodino.taxonomy import CODES
+
+FRACTIONS: dict[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
+"""Share of every class by part. The first part takes what rounding leaves."""
+
+PRIORITY = ("train", "test", "validation")
+"""Who is served first in a class of fewer cells than there are parts."""
+
+RULE = (
+    "by class, in random order from the seed: each part its share, rounded, and at least one cell; "
+    "a class with fewer cells than parts serves train, then test, then validation, one cell each"
+)
+
+
+def split_cells(
+    labels: np.ndarray,
+    ids: Sequence[str],
+    *,
+    seed: int,
+    fractions: Mapping[str, float] = FRACTIONS,
+    priority: Sequence[str] = PRIORITY,
+) -> np.ndarray:
+    """Divide labelled cells among the parts, class by class.
+
+    The division depends on ids, labels and seed, not on the order in which the cells come: a
+    folder and the archive packed from it are divided alike.
+
+    Parameters
+    ----------
+    labels : int64, (n,), class index
+    ids : n names, each once
+    seed : int
+    fractions : share by part, together 1; the first named takes what rounding leaves
+    priority : the same parts, in the order in which a small class serves them
+
+    Returns
+    -------
+    str, (n,), the part of each cell
+    """
+    assert set(fractions) == set(priority) and abs(sum(fractions.values()) - 1) < 1e-9
+    parts = np.empty(len(labels), dtype=f"<U{max(map(len, fractions))}")
+    by_name = np.argsort(np.asarray(ids, dtype=object), kind="stable")
+    for label in np.unique(labels):
+        members = by_name[labels[by_name] == label]
+        order = np.random.default_rng([seed, int(label)]).permutation(members)
+        start = 0
+        for part, size in part_sizes(len(order), fractions, priority).items():
+            parts[order[start : start + size]] = part
+            start += size
+    return parts
+
+
+def part_sizes(
+    n: int, fractions: Mapping[str, float], priority: Sequence[str] = PRIORITY
+) -> dict[str, int]:
+    """Return how many of a class's n cells each part gets; see `RULE`."""
+    if n < len(fractions):
+        return {part: int(place < n) for place, part in enumerate(priority)}
+    first, *others = fractions
+    sizes = {part: max(1, round(n * fractions[part])) for part in others}
+    return {first: n - sum(sizes.values()), **sizes}
+
+
+def count_by_class(labels: np.ndarray) -> dict[str, int]:
+    """Count the cells of each class that occurs, by code, in the order of the logits."""
+    present, counts = np.unique(labels, return_counts=True)
+    return {
+        CODES[label]: int(count)
+        for label, count in zip(present.tolist(), counts.tolist(), strict=True)
+    }

@@ -1,0 +1,178 @@
+"""From labelled cells to a run folder."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from transformers import set_seed
+
+from cytodino.cells import open_cells
+from cytodino.errors import InputError
+from cytodino.metrics import score
+from cytodino.modeling.backbone import DEFAULT
+from cytodino.modeling.classifier import CytoDino, count_parameters
+from cytodino.modeling.inference import predict
+from cytodino.modeling.libraries import quiet_libraries
+from cytodino.modeling.loading import open_backbone, save_weights
+from cytodino.modeling.preprocessing import Preprocess
+from cytodino.recipe import Recipe
+from cytodino.run import PartMetrics, Run, open_run, write_manifest, write_split
+from cytodino.training.augmentation import Augment
+from cytodino.training.building import build_model, choose_device
+from cytodino.training.data import CellDataset
+from cytodino.training.fitting import BestEpoch, fit
+from cytodino.training.observer import Observer
+from cytodino.training.parts import DividedCells, describe, divide, read_all
+from cytodino.training.record import compose_manifest
+
+_WORKERS = 2
+"""Processes that load cells unless told otherwise."""
+
+
+def train(
+    data: Path,
+    out: Path,
+    *,
+    recipe: Recipe,
+    backbone: str = DEFAULT,
+    device: str = "auto",
+    workers: int | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Train a classifier and write it as a run folder.
+
+    Parameters
+    ----------
+    data : Path
+        Image folder or archive; every cell labelled.
+    out : Path
+        The run: a folder that does not exist yet, or is empty.
+    recipe : Recipe
+    backbone : str
+        Hub id, folder, earlier run, or the name of a configuration (random weights).
+    device : auto, cpu or cuda
+    workers : int, optional
+        Processes that load cells.
+    observer : Observer, optional
+
+    Raises
+    ------
+    InputError
+        If the cells or the backbone cannot be used, or `out` is taken.
+    CropError
+        If an image cannot be read.
+    TrainingError
+        If the device is not there, or there are too few cells to divide.
+    """
+    started = time.monotonic()
+    observer = observer or Observer()
+    quiet_libraries()
+    _require_free(out)
+    device = choose_device(device)
+    divided = divide(open_cells(data), seed=recipe.seed)
+    set_seed(recipe.seed)
+    origin = open_backbone(backbone, image_size=recipe.image_size)
+    model = build_model(origin, recipe, observer)
+    parameters = count_parameters(model)
+    describe(divided, observer)
+    observer.say(f"training {parameters[0]:,} of {parameters[1]:,} parameters on {device}")
+    read_all(divided.cells, observer)
+    with _new_folder(out):
+        course = _fit(model, divided, recipe, device, workers, out, observer)
+        metrics = _judge(model, divided, recipe, observer)
+        record = save_weights(model, out, origin)
+        manifest = compose_manifest(
+            model,
+            record,
+            divided,
+            recipe=recipe,
+            course=course,
+            metrics=metrics,
+            parameters=parameters,
+            device=device,
+            seconds=time.monotonic() - started,
+        )
+        write_split(out, divided.cells.ids, divided.parts.tolist())
+        write_manifest(out, manifest)
+    return open_run(out)
+
+
+def _fit(
+    model: CytoDino,
+    divided: DividedCells,
+    recipe: Recipe,
+    device: str,
+    workers: int | None,
+    out: Path,
+    observer: Observer,
+) -> BestEpoch:
+    def dataset(part: str, augment: Augment | None = None) -> CellDataset:
+        rows = divided.rows(part)
+        return CellDataset(divided.cells, rows, divided.labels[rows], preprocess, augment)
+
+    # On the CPU: cells are prepared in the processes that load them.
+    preprocess = Preprocess(recipe.image_size)
+    with tempfile.TemporaryDirectory(dir=out, prefix="checkpoints-") as folder:
+        return fit(
+            model,
+            dataset("train", Augment(recipe.augmentation, recipe.image_size)),
+            dataset("validation"),
+            recipe=recipe,
+            device=device,
+            workers=_WORKERS if workers is None else workers,
+            folder=Path(folder),
+            observer=observer,
+        )
+
+
+def _judge(
+    model: CytoDino, divided: DividedCells, recipe: Recipe, observer: Observer
+) -> dict[str, PartMetrics]:
+    """Score the best epoch on the validation part and, this once, on the test part."""
+    metrics = {}
+    for part in ("validation", "test"):
+        rows = divided.rows(part)
+        observer.begin(f"scoring the {part} part", len(rows))
+        logits = predict(
+            model, divided.cells, rows, batch_size=recipe.batch_size, progress=observer.advance
+        )
+        labels = divided.labels[rows]
+        loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+        scores = score(labels, logits.argmax(axis=1))
+        metrics[part] = PartMetrics(loss=float(loss), scores=scores)
+        observer.say(
+            f"{part}: weighted F1 {scores.weighted_f1:.4f}, macro F1 {scores.macro_f1:.4f}, "
+            f"accuracy {scores.accuracy:.4f} on {scores.n} cells"
+        )
+    return metrics
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            "is there already", where=out, mend="choose another --out, or remove it yourself"
+        )
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Make the run's folder, and take it away again if the training does not end well."""
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made: {error.strerror}", where=out, mend="choose another --out"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out)
+        if existed:
+            out.mkdir()
+        raise
