@@ -236,6 +236,8 @@ def _time_rounds(
 ) -> None:
     pairs = [(one, size) for one in opened for size in batch_sizes]
     total = len(pairs) * (rounds + WARM_UP_CALLS)
+    for one in opened:
+        one.calls = {size: [] for size in batch_sizes}
     shuffle = np.random.default_rng(0)
     for number in range(-WARM_UP_CALLS, rounds):
         for index in shuffle.permutation(len(pairs)):
@@ -247,7 +249,7 @@ def _time_rounds(
             one.engine.logits(batch)
             seconds = time.perf_counter() - started
             if number >= 0:
-                one.calls.setdefault(size, []).append(seconds)
+                one.calls[size].append(seconds)
             if progress is not None:
                 progress(total)
 

@@ -11,12 +11,17 @@ __all__ = ["print_report"]
 COLUMNS = ("engine", "variant", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s")
 STARTS = ("engine", "variant", "load s", "first result s", "same class", "max |dp|", "parity")
 
+FILE_WIDTH = 100
+"""Columns of a table that goes to a file or a pipe."""
+
 
 def print_report(report: LatencyReport) -> None:
     """Print machine, speeds, and start and parity of each engine and variant, on stdout."""
     machine = report.machine
     height, width = report.crop_size
     console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}")
     console.print(
         f"bundle {report.bundle_sha256[:12]}, {report.crops} crops of {height} x {width} px, "

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 FILE_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
 
+LEFT = ("class", "name", "true -> predicted")
+"""Columns of words."""
+
+PAIRS_SHOWN = 12
+"""Kinds of critical error that are printed; the file has all."""
+
 
 @click.command()
 @click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
@@ -145,8 +151,10 @@ def _critical(scores: "Scores") -> "Table | str":
     told = f"Critical errors: {told} ({errors.rate:.1%})"
     if not errors.pairs:
         return told
-    table = _table(told, None, ("true -> predicted", "cells"))
-    for pair in errors.pairs:
+    rest = len(errors.pairs) - PAIRS_SHOWN
+    more = f"and {rest} rarer kinds, all of them in evaluation.json (--out DIR)" if rest > 0 else None
+    table = _table(told, more, ("true -> predicted", "cells"))
+    for pair in errors.pairs[:PAIRS_SHOWN]:
         table.add_row(f"{pair.true} -> {pair.predicted}", str(pair.count))
     return table
 
@@ -159,9 +167,11 @@ def _classes(scores: "Scores") -> "Table":
     )
     for row in scores.per_class:
         if row.support or row.predicted:
-            figures = (row.precision, row.recall, row.f1) if row.support else ()
-            shown = [_percent(figure) for figure in figures] or ["-", "-", "-"]
-            table.add_row(row.code, row.name, str(row.support), str(row.predicted), *shown)
+            precision = _percent(row.precision) if row.predicted else "-"
+            found = (_percent(row.recall), _percent(row.f1)) if row.support else ("-", "-")
+            table.add_row(
+                row.code, row.name, str(row.support), str(row.predicted), precision, *found
+            )
     return table
 
 
@@ -178,7 +188,7 @@ def _table(title: str, caption: str | None, columns: "tuple[str, ...] | dict[str
         min_width=60,
     )
     for column in columns:
-        table.add_column(column, justify="left" if column in ("class", "name") else "right")
+        table.add_column(column, justify="left" if column in LEFT else "right")
     return table
 
 

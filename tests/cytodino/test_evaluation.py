@@ -420,6 +420,25 @@ def test_the_command_says_so_where_no_critical_error_could_or_did_happen(
     assert "not measured" in command(bundle, images).stdout
 
 
+def test_many_kinds_of_critical_error_are_printed_by_number(
+    command: Callable[..., Result], bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "MYB").mkdir()
+    safe = ("BAS", "EBO", "EOS", "LYT", "MON", "NGB", "NGS", "PLM")
+    pairs = [(true, called) for true in ("MYB", "ABE") for called in safe]
+    for number, (true, called) in enumerate(pairs):
+        grey = STEP * index_of(called) + 3
+        (images / true).mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8), (grey, grey, grey)).save(images / true / f"{number}.png")
+
+    result = command(bundle, images, "--out", tmp_path / "report")
+
+    assert result.stdout.count(" -> ") == 1 + 12
+    assert "and 6 rarer kinds" in result.stdout
+    kept = json.loads((tmp_path / "report" / "evaluation.json").read_text())
+    assert len(kept["scores"]["critical_errors"]["pairs"]) == 18
+
+
 def test_macro_f1_of_large_classes_is_printed_where_there_are_any(
     command: Callable[..., Result], bundle: Path, images: Path
 ) -> None:

@@ -1,0 +1,260 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cytodino.bundle.golden import Golden
+from cytodino.engines.base import CheckedEngine, EngineDescription
+from cytodino.errors import EngineError, InputError, MissingExtraError, MissingPathError
+from cytodino.limits import LIMITS
+from cytodino_bench import latency
+from cytodino_bench.cli import main
+from cytodino_bench.latency import (
+    WARM_UP_CALLS,
+    LatencyReport,
+    measure_latency,
+    summarise,
+    write_json,
+)
+
+
+class MeanEngine(CheckedEngine):
+    """Logits that depend on the crop's mean, and a record of every call."""
+
+    device = "cpu"
+
+    def __init__(self, name: str, variant: str, calls: list[Any], wrong: bool = False) -> None:
+        self.name, self.variant = name, variant
+        self.calls, self.wrong = calls, wrong
+        self.open = True
+
+    def _infer(self, crops: np.ndarray) -> np.ndarray:
+        self.calls.append((self.name, self.variant, crops[:, 0, 0, 0].copy()))
+        return -answer(crops) if self.wrong else answer(crops)
+
+    def describe(self) -> EngineDescription:
+        return EngineDescription(
+            engine=self.name,
+            variant=self.variant,
+            device="cpu",
+            provider="CPUExecutionProvider",
+            version="1",
+            options={},
+        )
+
+    def _release(self) -> None:
+        self.open = False
+
+
+def answer(crops: np.ndarray) -> np.ndarray:
+    means = crops.reshape(len(crops), -1).mean(axis=1, dtype=np.float64)
+    return np.cos(means[:, None] * np.arange(1, 22) / 7).astype(np.float32)
+
+
+def golden() -> Golden:
+    """Ten crops of one size, each marked by its number, and one of another."""
+    crops = [np.full((5, 4, 3), mark, dtype=np.uint8) for mark in range(10)]
+    crops.insert(3, np.full((9, 9, 3), 200, dtype=np.uint8))
+    reference = np.concatenate([answer(crop[None]) for crop in crops])
+    return Golden(crops=crops, labels=None, ids=[], reference=reference, exported={})
+
+
+class Bench:
+    """A bundle with the variants fp32 and int8, opened as engines that record their calls."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.calls: list[Any] = []
+        self.engines: list[MeanEngine] = []
+        self.wrong_variant = ""
+
+    def open_engine(self, _: object, *, engine: str, variant: str, **options: Any) -> MeanEngine:
+        self.engines.append(MeanEngine(engine, variant, self.calls, variant == self.wrong_variant))
+        return self.engines[-1]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    bench = Bench(tmp_path)
+    bundle = SimpleNamespace(
+        path=tmp_path, sha256="c" * 64, manifest=SimpleNamespace(limits=LIMITS)
+    )
+    monkeypatch.setattr(latency, "open_bundle", lambda _: bundle)
+    monkeypatch.setattr(latency, "open_engine", bench.open_engine)
+    monkeypatch.setattr(latency, "usable_here", lambda *_: ("fp32", "int8"))
+    monkeypatch.setattr(latency, "load_golden", lambda _: golden())
+    monkeypatch.setattr("cytodino.bundle.golden.load_golden", lambda *_, **__: golden())
+    monkeypatch.setattr("cytodino.engines.selection.providers_found", lambda: ["cpu"])
+    return bench
+
+
+def test_every_variant_is_timed_at_every_batch_size(bench: Bench) -> None:
+    report = measure_latency(bench.path, batch_sizes=(1, 4), rounds=12)
+
+    names = [(one.description.engine, one.description.variant) for one in report.loaded]
+    assert names == [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
+    for one in report.loaded:
+        assert sorted(timing.batch_size for timing in one.timings) == [1, 4]
+        for timing in one.timings:
+            assert len(timing.calls_ms) == 12
+            assert 0 < min(timing.calls_ms) <= timing.p50_ms <= max(timing.calls_ms)
+        assert 0 <= one.load_s < one.first_result_s
+    assert report.crop_size == (5, 4)
+    assert report.crops == 10
+    assert report.bundle_sha256 == "c" * 64
+    assert all(not engine.open for engine in bench.engines)
+
+
+def test_combinations_take_turns_on_the_same_crops(bench: Bench) -> None:
+    rounds = 6
+    measure_latency(bench.path, batch_sizes=(1, 4), rounds=rounds)
+
+    timed = bench.calls[2:]  # each engine's first result came before
+    turns = [timed[4 * turn : 4 * turn + 4] for turn in range(rounds + WARM_UP_CALLS)]
+    orders = set()
+    for turn in turns:
+        assert sorted((variant, len(marks)) for _, variant, marks in turn) == [
+            ("fp32", 1),
+            ("fp32", 4),
+            ("int8", 1),
+            ("int8", 4),
+        ]
+        orders.add(tuple((variant, len(marks)) for _, variant, marks in turn))
+        marks = {(variant, len(m)): tuple(m) for _, variant, m in turn}
+        assert marks["fp32", 1] == marks["int8", 1]
+        assert marks["fp32", 4] == marks["int8", 4]
+    assert len(orders) > 1
+    assert len({tuple(m) for _, variant, m in timed if len(m) == 1}) > 4
+
+
+def test_a_batch_larger_than_the_crops_repeats_them(bench: Bench) -> None:
+    measure_latency(bench.path, batch_sizes=(25,), rounds=1)
+    marks = next(marks for _, _, marks in bench.calls if len(marks) == 25)
+    assert sorted(set(marks)) == list(range(10))
+
+
+def test_parity_stands_beside_the_speed(bench: Bench) -> None:
+    bench.wrong_variant = "int8"
+
+    right, wrong = measure_latency(bench.path, batch_sizes=(1,), rounds=1).loaded
+
+    assert (right.agreement, right.parity_n, right.verdict) == (1.0, 11, "unproven")
+    assert right.probability_max < 1e-6
+    assert wrong.agreement < 0.5
+    assert wrong.verdict == "failed"
+
+
+def test_auto_leaves_out_pytorch_without_its_run_and_says_so(bench: Bench) -> None:
+    said: list[str] = []
+    report = measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
+    assert {one.description.engine for one in report.loaded} == {"onnxruntime"}
+    assert "without pytorch" in said[0]
+    assert "--reference RUN" in said[0]
+
+
+def test_pytorch_is_timed_where_the_run_is_given(bench: Bench) -> None:
+    report = measure_latency(
+        bench.path, engines=("pytorch",), reference=Path("run"), batch_sizes=(1,), rounds=1
+    )
+    names = [(one.description.engine, one.description.variant) for one in report.loaded]
+    assert names == [("pytorch", "fp32")]
+
+
+def test_an_engine_that_was_named_has_to_be_had(bench: Bench) -> None:
+    with pytest.raises(EngineError, match="--reference RUN"):
+        measure_latency(bench.path, engines=("pytorch",))
+
+
+def test_pytorch_that_is_not_installed_names_the_extra(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "cytodino.engines.pytorch", None)
+    with pytest.raises(MissingExtraError, match=r"cytodino\[train\]"):
+        measure_latency(bench.path, engines=("pytorch",), reference=Path("run"))
+
+
+def test_a_bundle_of_which_nothing_passed_is_not_timed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "usable_here", lambda *_: ())
+    with pytest.raises(EngineError, match="no variant has passed"):
+        measure_latency(bench.path, device="cpu")
+
+
+def test_percentiles_worked_by_hand() -> None:
+    seconds = [0.010] * 50 + [0.020] * 45 + [0.100] * 5
+
+    timing = summarise(8, seconds)
+
+    assert timing.p50_ms == pytest.approx(15)  # halfway between the 50th and the 51st
+    assert timing.p90_ms == pytest.approx(20)
+    assert timing.p99_ms == pytest.approx(100)
+    assert timing.images_per_second == pytest.approx(8 * 100 / (0.5 + 0.9 + 0.5))
+
+
+@pytest.mark.parametrize(
+    ("calls", "p90", "p99"), [(9, False, False), (10, True, False), (100, True, True)]
+)
+def test_percentiles_that_the_rounds_cannot_show_are_left_out(
+    calls: int, p90: bool, p99: bool
+) -> None:
+    timing = summarise(1, [0.01] * calls)
+    assert (timing.p90_ms is not None, timing.p99_ms is not None) == (p90, p99)
+
+
+@pytest.fixture
+def command(bench: Bench) -> Callable[..., Any]:
+    def invoke(*arguments: object) -> Any:
+        return CliRunner().invoke(main, ["latency", str(bench.path), *map(str, arguments)])
+
+    return invoke
+
+
+def test_the_command_prints_speed_and_parity_and_writes_json(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "latency.json"
+
+    result = command("--batch-sizes", "1,2,1", "--rounds", 3, "--json", file)
+
+    assert result.exit_code == 0, result.output
+    for words in ("onnxruntime (cpu)", "int8", "images/s", "p50 ms", "100.00% of 11", "unproven"):
+        assert words in result.stdout
+    assert str(file) in result.stdout.replace("\n", "")
+    assert "without pytorch" in result.stderr
+    report = LatencyReport.model_validate_json(file.read_text())
+    assert [timing.batch_size for timing in report.loaded[0].timings] == [1, 2]
+    assert json.loads(file.read_text())["machine"]["cores"] >= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["latency.json"]
+
+
+@pytest.mark.parametrize("sizes", ["0", "one", "1,,2", "4,-1"])
+def test_batch_sizes_that_are_none_are_refused(command: Callable[..., Any], sizes: str) -> None:
+    result = command("--batch-sizes", sizes)
+    assert result.exit_code == 2
+    assert "--batch-sizes" in result.stderr
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
+    report = measure_latency(bench.path, batch_sizes=(1,), rounds=1)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(InputError, match="cannot be written"):
+        write_json(report, tmp_path / "taken")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_json(report, tmp_path / "absent" / "latency.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_missing_bundle_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["latency", str(tmp_path / "absent")])
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    with pytest.raises(MissingPathError):
+        measure_latency(tmp_path / "absent")
