@@ -34,8 +34,8 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     Parameters
     ----------
     named : paths
-        Archives, folders (every `*.h5` and `*.hdf5` below, sorted) or glob patterns. An archive
-        named twice is taken once.
+        Archives, folders (every `*.h5` and `*.hdf5` below, sorted, but nothing below `out`) or
+        glob patterns. An archive named twice is taken once.
     out : Path
         The output folder; it need not exist.
 
@@ -44,11 +44,11 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     MissingPathError
         If a path is not there and matches nothing as a pattern.
     InputError
-        If a folder holds no archive, `out` is a file, or a results folder is already finished.
+        If a folder holds no archive, `out` is a file or may not be written, or a results folder
+        is already finished.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError("is a file", where=out, mend="name a folder for the results")
-    paths = _without_repeats(path for entry in named for path in _expand(Path(entry)))
+    _require_writable(out)
+    paths = _without_repeats(path for entry in named for path in _expand(Path(entry), out))
     planned = tuple(
         PlannedArchive(path, name, out / name)
         for path, name in zip(paths, name_archives(paths), strict=True)
@@ -78,12 +78,25 @@ def name_archives(paths: Sequence[Path]) -> tuple[str, ...]:
     )
 
 
-def _expand(entry: Path) -> list[Path]:
+def _require_writable(out: Path) -> None:
+    """Refuse an output folder now that would refuse the results of a night later."""
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file", where=out, mend="name a folder for the results")
+    nearest = next(level for level in (out, *out.absolute().parents) if level.exists())
+    if not os.access(nearest, os.W_OK):
+        raise InputError("may not be written", where=nearest, mend="choose another --out")
+
+
+def _expand(entry: Path, out: Path) -> list[Path]:
     if entry.is_dir():
+        # Results hold .h5 files too, and people put them beside their archives.
+        results = out.resolve()
         found = sorted(
             path
             for path in entry.rglob("*")
-            if path.suffix.lower() in ARCHIVE_SUFFIXES and path.is_file()
+            if path.suffix.lower() in ARCHIVE_SUFFIXES
+            and path.is_file()
+            and not path.resolve().is_relative_to(results)
         )
         if not found:
             raise InputError(
@@ -97,7 +110,7 @@ def _expand(entry: Path) -> list[Path]:
     matches = sorted(glob.glob(str(entry), recursive=True)) if glob.has_magic(str(entry)) else []
     if not matches:
         raise MissingPathError(entry)
-    return [path for match in matches for path in _expand(Path(match))]
+    return [path for match in matches for path in _expand(Path(match), out)]
 
 
 def _without_repeats(paths: Iterable[Path]) -> list[Path]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cytodino.archive import open_archive
 from cytodino.errors import ArchiveError
-from cytodino_batch.plan import PlannedArchive
+from cytodino_batch.plan import SUMMARY_NAME, PlannedArchive
 from cytodino_batch.results import PREDICTIONS_CSV, PREDICTIONS_H5, QUARANTINE_CSV
 from cytodino_batch.runner import Outcome
 from cytodino_batch.session import Session
@@ -68,7 +68,7 @@ def result_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for found, summary in done:
         yield from differential_lines(summary)
         yield f"parity: {summary.parity.statement}"
-        for name in (PREDICTIONS_CSV, PREDICTIONS_H5, QUARANTINE_CSV, "summary.json"):
+        for name in (PREDICTIONS_CSV, PREDICTIONS_H5, QUARANTINE_CSV, SUMMARY_NAME):
             yield str(found.planned.folder / name)
 
 

@@ -71,7 +71,7 @@ def classify_archives(
         except KeyboardInterrupt:
             message(
                 f"nothing is written for {archive.name}; "
-                f"{len(outcomes)} of {len(planned)} archives are behind"
+                f"{len(outcomes)} of {len(planned)} archives were finished before it"
             )
             raise
         except Exception as error:

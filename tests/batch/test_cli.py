@@ -76,6 +76,16 @@ def test_several_archives_end_with_their_folders_and_a_closing_table(tmp_path, o
     assert "is not an HDF5 file" in table[3]
 
 
+def test_warnings_of_the_engine_are_shown(tmp_path, opened, make_session, crops):
+    class Warned(PixelEngine):
+        def describe(self):
+            return super().describe().model_copy(update={"warnings": ("CUDA did not load",)})
+
+    opened(make_session(Warned()))
+    result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops[:4]))
+    assert "warning: CUDA did not load" in result.stderr
+
+
 def test_a_single_bad_archive_is_one_line_and_exit_3(tmp_path, opened):
     opened()
     (tmp_path / "c.h5").write_bytes(b"text")
@@ -171,7 +181,7 @@ def test_an_interrupt_is_exit_130(tmp_path, opened, make_session, crops):
     opened(make_session(PixelEngine(fail_from=3)))
     result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops))
     assert result.exit_code == 130
-    assert "nothing is written for s; 0 of 1 archives are behind" in result.stderr
+    assert "nothing is written for s; 0 of 1 archives were finished before it" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

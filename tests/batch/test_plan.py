@@ -85,3 +85,17 @@ def test_finished_results_are_not_overwritten(tmp_path):
 def test_an_unfinished_folder_is_no_obstacle(tmp_path):
     touch(tmp_path / "a.h5", tmp_path / "out/a/predictions.csv")
     assert names(plan_archives([tmp_path / "a.h5"], tmp_path / "out")) == ["a"]
+
+
+def test_results_below_the_archives_are_no_archives(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "out/old/predictions.h5")
+    assert names(plan_archives([tmp_path], tmp_path / "out")) == ["a"]
+
+
+def test_an_output_folder_that_may_not_be_written_is_refused_at_once(tmp_path, monkeypatch):
+    touch(tmp_path / "a.h5")
+    asked = []
+    monkeypatch.setattr("os.access", lambda path, mode: asked.append(path))
+    with pytest.raises(InputError, match="may not be written"):
+        plan_archives([tmp_path / "a.h5"], tmp_path / "new/out")
+    assert asked == [tmp_path]

@@ -148,7 +148,10 @@ def test_an_interrupt_leaves_nothing_of_the_archive_in_hand(
     session = make_session(PixelEngine(fail_from=60))
     with pytest.raises(KeyboardInterrupt):
         run(*paths, session=session)
-    assert "nothing is written for b; 1 of 2 archives are behind" in capsys.readouterr().err
+    assert (
+        "nothing is written for b; 1 of 2 archives were finished before it"
+        in capsys.readouterr().err
+    )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
 
 

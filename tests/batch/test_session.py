@@ -1,0 +1,138 @@
+import pytest
+
+from cytodino.errors import BundleError, EngineError, ParityError
+from cytodino_batch import session as session_module
+from cytodino_batch.options import ClassifyOptions
+from cytodino_batch.session import choose_batch_size, open_session
+
+from .conftest import PixelEngine
+from .tiny_bundle import reference_logits, write_bundle
+
+
+class Numpy(PixelEngine):
+    """Stands for PyTorch: what the graph computes, in numpy."""
+
+    name = "pytorch"
+
+    def _infer(self, crops):
+        return reference_logits(list(crops)) + self._shift
+
+
+@pytest.fixture
+def options(tmp_path):
+    def build(**changes):
+        bundle = changes.pop("bundle", None) or write_bundle(tmp_path / "bundle")
+        return ClassifyOptions(archives=(), bundle=bundle, out=tmp_path / "out", **changes)
+
+    return build
+
+
+@pytest.fixture
+def pytorch(monkeypatch):
+    """Open `reference` where PyTorch is asked for, and the real engine otherwise."""
+    opened = []
+    real = session_module.open_engine
+
+    def use(reference):
+        def open_engine(bundle, *, engine="auto", **rest):
+            if engine == "pytorch":
+                opened.append(rest)
+                return reference
+            return real(bundle, engine=engine, **rest)
+
+        monkeypatch.setattr(session_module, "open_engine", open_engine)
+        return opened
+
+    return use
+
+
+def test_the_engine_is_held_against_32_golden_cells(options):
+    with open_session(options()) as session:
+        assert session.engine.describe().provider == "CPUExecutionProvider"
+        assert session.batch_size == 8
+        assert session.golden is not None
+        assert session.golden.cells == 32
+        assert session.golden.verdict == "unproven"
+        assert session.statement.startswith("golden check within the limits on 32 cells: 0 flips")
+        assert session.reference is None
+
+
+def test_an_engine_that_strays_is_refused_before_the_first_crop(options, tmp_path):
+    bundle = write_bundle(tmp_path / "drifted", drift=0.5)
+    with (
+        pytest.raises(ParityError, match="onnxruntime fp32 on cpu strays") as caught,
+        open_session(options(bundle=bundle)),
+    ):
+        pass
+    assert caught.value.exit_code == 4
+    assert "cytodino-export verify" in str(caught.value)
+
+
+def test_without_parity_nothing_is_checked_and_that_is_said(options, tmp_path):
+    bundle = write_bundle(tmp_path / "drifted", drift=0.5)
+    with open_session(options(bundle=bundle, parity="off")) as session:
+        assert session.golden is None
+        assert "nothing was checked" in session.statement
+
+
+@pytest.mark.parametrize("verdict", ["failed", "unproven"])
+@pytest.mark.parametrize("variant", ["auto", "fp32"])
+def test_only_what_passed_is_taken(options, tmp_path, verdict, variant):
+    bundle = write_bundle(tmp_path / "unfit", verdict=verdict)
+    with (
+        pytest.raises(ParityError, match="passed on onnxruntime"),
+        open_session(options(bundle=bundle, variant=variant, device="cpu", parity="off")),
+    ):
+        pass
+
+
+def test_a_changed_bundle_is_refused(options, tmp_path):
+    bundle = write_bundle(tmp_path / "changed")
+    model = bundle / "model.fp32.onnx"
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    with pytest.raises(BundleError, match="changed"), open_session(options(bundle=bundle)):
+        pass
+
+
+def test_live_parity_opens_the_reference_and_checks_that_it_fits_the_bundle(
+    options, pytorch, tmp_path
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    opened = pytorch(Numpy())
+    with open_session(options(parity="live", reference=tmp_path / "run", device="cpu")) as session:
+        assert session.reference is not None
+        assert session.reference_sha256 is not None
+        assert session.reference_sha256.startswith("44136fa3")  # sha256 of "{}"
+    assert opened == [{"device": "cpu", "reference": tmp_path / "run"}]
+
+
+def test_a_run_that_the_bundle_was_not_made_from_is_refused(options, pytorch, tmp_path):
+    reference = Numpy()
+    reference.logits = lambda crops: -reference_logits(list(crops))
+    pytorch(reference)
+    with (
+        pytest.raises(ParityError, match=r"pytorch fp32.*give the run it was exported from"),
+        open_session(options(parity="live", reference=tmp_path)),
+    ):
+        pass
+
+
+def test_live_parity_without_a_run_is_refused(options):
+    with (
+        pytest.raises(EngineError, match="give --reference RUN"),
+        open_session(options(parity="live")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 8), ("cuda", 64)])
+def test_batch_size_by_device(device, size):
+    assert choose_batch_size(device) == size
+
+
+def test_a_batch_size_that_was_given_is_kept(options):
+    with open_session(options(batch_size=3)) as session:
+        assert session.batch_size == 3
