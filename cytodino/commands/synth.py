@@ -49,8 +49,16 @@ def synth(
     from rich.console import Console
     from rich.progress import Progress
 
-    from cytodino.synthetic import draw_sheet, write_slides
+    from cytodino.errors import InputError
+    from cytodino.synthetic import write_sheet, write_slides
     from cytodino.taxonomy import N_CLASSES
+
+    if sheet is not None and sheet.resolve().is_relative_to(out.resolve()):
+        raise InputError(
+            "the contact sheet would be taken for a cell",
+            where=sheet,
+            mend=f"name a file outside {out}",
+        )
 
     with Progress(console=Console(stderr=True), disable=not interactive()) as bar:
         task = bar.add_task("drawing cells", total=cells_per_class * N_CLASSES)
@@ -65,6 +73,5 @@ def synth(
     message(f"{written} cells of {N_CLASSES} classes, {size} x {size} pixels, stain {stain}")
     click.echo(out)
     if sheet is not None:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        draw_sheet(size=size, stain=stain, seed=seed).save(sheet)
+        write_sheet(sheet, size=size, stain=stain, seed=seed)
         click.echo(sheet)

@@ -6,8 +6,8 @@ import numpy as np
 
 from cytodino.synthetic.canvas import Canvas
 from cytodino.synthetic.morphology import Granules, Morphology
-from cytodino.synthetic.nucleus import Nucleus, Point, draw_nucleus, shape_nucleus
-from cytodino.synthetic.shapes import FIELD, angles, blob, bump, dots, ellipse, noise, wobble
+from cytodino.synthetic.nucleus import Nucleus, draw_nucleus, shape_nucleus
+from cytodino.synthetic.shapes import FIELD, Point, angles, blob, bump, dots, ellipse, noise, wobble
 from cytodino.synthetic.stain import Dye, Field
 
 
@@ -51,21 +51,22 @@ def _outline(row: Morphology, radius: float, turn: float, rng: np.random.Generat
     if row.outline == "wavy":
         return shape * wobble(rng, 0.03, 2, 7)
     if row.outline == "hairy":
-        return shape * 0.94 * wobble(rng, 0.02) + _hair(rng)
+        return shape * 0.92 * wobble(rng, 0.03) + _hair(rng)
     if row.outline == "blebs":
         for _ in range(int(rng.integers(2, 5))):
             knob = bump(rng.uniform(0, 2 * math.pi), rng.uniform(0.12, 0.25))
             shape = shape * (1.0 + rng.uniform(0.06, 0.14) * knob)
         return shape * wobble(rng, 0.02)
-    return shape * wobble(rng, 0.012)
+    return shape * wobble(rng, 0.018)
 
 
 def _hair(rng: np.random.Generator) -> Field:
     """Return fine projections of 0.5 to 2 micrometres, by angle."""
     hair = np.zeros_like(angles())
-    for at in np.linspace(0, 2 * math.pi, int(rng.integers(30, 40)), endpoint=False).tolist():
-        length = rng.uniform(0.4, 1.9)
-        np.maximum(hair, length * bump(at + rng.normal(0, 0.05), rng.uniform(0.025, 0.05)), hair)
+    for _ in range(int(rng.integers(34, 52))):  # at random, so that some stand in tufts
+        length = min(0.35 + rng.exponential(0.6), 2.2)
+        strand = bump(rng.uniform(0, 2 * math.pi), rng.uniform(0.02, 0.06))
+        np.maximum(hair, np.float32(length) * strand, out=hair)
     return hair
 
 
@@ -135,7 +136,8 @@ def _granules(
     chance = rng.uniform(0, 1, number)
     keep = _at(cell, x, y) < -size
     keep &= (_at(nucleus.distance, x, y) > 0.1) | (chance < population.over_nucleus)
-    canvas.lay(population.dye, dots(canvas.grid, x[keep], y[keep], size[keep], strength[keep]))
+    picture = dots(canvas.grid, x[keep], y[keep], size[keep], strength[keep], softness=0.25)
+    canvas.lay(population.dye, picture)
 
 
 def _vacuoles(
@@ -184,5 +186,5 @@ def _rods(
     y_all = np.concatenate(ys).astype(np.float32)
     keep = _at(cell, x_all, y_all) < -0.3
     x_all, y_all = x_all[keep], y_all[keep]
-    thick = np.full(len(x_all), 0.15, np.float32)
+    thick = np.full(len(x_all), 0.13, np.float32)
     canvas.lay(Dye.AZUR, dots(canvas.grid, x_all, y_all, thick, np.full_like(thick, 1.0)))

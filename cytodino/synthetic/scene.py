@@ -6,10 +6,10 @@ import numpy as np
 
 from cytodino.synthetic.canvas import Canvas
 from cytodino.synthetic.cell import draw_body
-from cytodino.synthetic.morphology import MORPHOLOGY, Morphology
-from cytodino.synthetic.nucleus import Point
-from cytodino.synthetic.shapes import FIELD, blob, dots, ellipse, noise, wobble
-from cytodino.synthetic.stain import Dye
+from cytodino.synthetic.classes import MORPHOLOGY
+from cytodino.synthetic.morphology import Morphology
+from cytodino.synthetic.shapes import FIELD, Point, blob, dots, ellipse, noise, wobble
+from cytodino.synthetic.stain import Dye, single
 
 RED_CELL = 7.4
 """Diameter of a red cell, micrometres."""
@@ -89,10 +89,10 @@ def _red_cell(canvas: Canvas, place: Point, radius: float, rng: np.random.Genera
     grid = canvas.grid
     shape = ellipse(radius, rng.uniform(1.0, 1.25), rng.uniform(0, math.pi)) * wobble(rng, 0.02)
     distance = blob(grid, place, shape)
-    pallor = 1.0 / (1.0 + np.exp((distance + np.float32(radius * 0.55)) * 2.2))
+    pallor = 1.0 / (1.0 + np.exp((distance + np.float32(radius * 0.52)) * 1.9))
     strength = np.float32(rng.uniform(0.75, 1.05))
-    body = grid.cover(distance, softness=0.3) * (1.0 - np.float32(0.62) * pallor)
-    canvas.lay(Dye.HAEMOGLOBIN, body * strength)
+    body = grid.cover(distance, softness=0.3) * (1.0 - np.float32(0.72) * pallor)
+    canvas.lay(Dye.HAEMOGLOBIN, single(body * strength))
 
 
 def _platelet(canvas: Canvas, place: Point, rng: np.random.Generator) -> None:
@@ -104,7 +104,8 @@ def _platelet(canvas: Canvas, place: Point, rng: np.random.Generator) -> None:
     number = int(rng.integers(8, 20))
     x = (place[0] + rng.normal(0, radius * 0.4, number)).astype(np.float32)
     y = (place[1] + rng.normal(0, radius * 0.4, number)).astype(np.float32)
-    grains = dots(grid, x, y, np.full(number, 0.16, np.float32), np.full(number, 0.6, np.float32))
+    size = np.full(number, 0.16, np.float32)
+    grains = dots(grid, x, y, size, np.full_like(size, 0.6), softness=0.3)
     canvas.lay(Dye.AZUR, grains)
 
 
@@ -113,14 +114,14 @@ def _smear(canvas: Canvas, row: Morphology, middle: Point, rng: np.random.Genera
     grid = canvas.grid
     radius = rng.uniform(*row.diameter) / 2
     turn = rng.uniform(0, 2 * math.pi)
-    shape = ellipse(radius, rng.uniform(1.1, 1.6), turn) * wobble(rng, 0.09, 2, 8)
+    shape = ellipse(radius, rng.uniform(1.05, 1.45), turn) * wobble(rng, 0.1, 2, 8)
     distance = blob(grid, middle, shape) + 0.7 * noise(grid, rng, 1.6)
     along = grid.x * np.float32(math.cos(turn)) + grid.y * np.float32(math.sin(turn))
     soft = 0.5 + np.clip(along / np.float32(radius) + 0.3, 0.0, 1.2)  # the tail frays
-    cover = 1.0 / (1.0 + np.exp(np.clip(distance / soft * 2.2, -30, 30)))
-    strands = noise(grid, rng, 0.55, stretch=7.0, turn=turn)
+    cover = single(1.0 / (1.0 + np.exp(np.clip(distance / soft * 2.2, -30, 30))))
+    strands = noise(grid, rng, 0.6, stretch=5.0, turn=turn)
     holes = noise(grid, rng, 1.1)
-    density = np.clip(1.0 + 0.3 * strands + 0.22 * holes, 0.1, 2.0)
+    density = np.clip(1.0 + 0.17 * strands + 0.24 * holes, 0.1, 2.0)
     canvas.clear(np.clip(cover * 1.6, 0.0, 1.0), 0.8)
     canvas.lay(Dye.CHROMATIN, cover * density * np.float32(rng.uniform(*row.density)))
     canvas.lay(Dye.ACIDOPHIL, cover * np.float32(0.12))
@@ -151,9 +152,9 @@ def _debris(canvas: Canvas, row: Morphology, middle: Point, rng: np.random.Gener
     distance = blob(grid, middle, shape) + 0.5 * noise(grid, rng, 0.8)
     cover = grid.cover(distance, softness=0.35)
     canvas.clear(np.clip(1.0 - distance / np.float32(1.2), 0.0, 1.0))
-    cracks = np.clip(1.0 - np.abs(noise(grid, rng, 1.2)) * 3.5, 0.0, 1.0)
-    texture = np.clip(1.0 + 0.45 * noise(grid, rng, 0.7) - 0.8 * cracks, 0.1, 2.2)
-    amount = cover * texture * np.float32(rng.uniform(*row.density))
+    cracks = np.clip(1.0 - np.abs(noise(grid, rng, 1.5)) * 5.0, 0.0, 1.0)
+    texture = np.clip(1.0 + 0.45 * noise(grid, rng, 0.7) - 0.55 * cracks, 0.1, 2.2)
+    amount = single(cover * texture * np.float32(rng.uniform(*row.density)))
     mix = rng.uniform(0.2, 0.8)
     canvas.lay(Dye.METACHROME, amount * np.float32(mix))
     canvas.lay(Dye.EOSIN, amount * np.float32(0.7 * (1.0 - mix)))

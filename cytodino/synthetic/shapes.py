@@ -11,7 +11,10 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from cytodino.synthetic.stain import Field
+from cytodino.synthetic.stain import Field, single
+
+Point = tuple[float, float]
+"""x, y in micrometres from the middle of the crop."""
 
 FIELD = 20.0
 """Side of a crop, micrometres: near that of the published crops, whose red cells fill a third."""
@@ -39,14 +42,14 @@ class Grid:
     def cover(self, distance: Field, softness: float = 0.0) -> Field:
         """Return how much of each pixel a shape covers, 0 to 1, with an edge of some width (um)."""
         edge = max(self.pixel, softness)
-        return np.clip(0.5 - distance / np.float32(edge), 0.0, 1.0)
+        return single(np.clip(0.5 - distance / np.float32(edge), 0.0, 1.0))
 
 
 @lru_cache(maxsize=4)
 def grid_of(size: int) -> Grid:
     """Return the grid of a size; its arrays are shared and read-only."""
     axis = ((np.arange(size, dtype=np.float32) + 0.5) / size - 0.5) * np.float32(FIELD)
-    x, y = np.meshgrid(axis, axis)
+    x, y = (single(values) for values in np.meshgrid(axis, axis))
     x.setflags(write=False)
     y.setflags(write=False)
     return Grid(size, x, y)
@@ -54,34 +57,28 @@ def grid_of(size: int) -> Grid:
 
 def angles() -> Field:
     """Return the angles of an outline's table, (1440,), radians."""
-    return (np.arange(_ANGLES, dtype=np.float32) / _ANGLES * 2 * np.pi).astype(np.float32)
+    return np.arange(_ANGLES, dtype=np.float32) * np.float32(2 * np.pi / _ANGLES)
 
 
-def blob(grid: Grid, centre: tuple[float, float], radii: Field) -> Field:
+def blob(grid: Grid, centre: Point, radii: Field) -> Field:
     """Return the distance to an outline given by its radius at each angle of `angles`."""
     x = grid.x - np.float32(centre[0])
     y = grid.y - np.float32(centre[1])
     turn = np.arctan2(y, x) * np.float32(_ANGLES / (2 * np.pi))
     index = turn.astype(np.int32) % _ANGLES
-    return np.sqrt(x * x + y * y) - radii[index]
+    return single(np.sqrt(x * x + y * y) - radii[index])
 
 
-def chain(grid: Grid, discs: list[tuple[float, float, float]], blend: float = 0.0) -> Field:
+def chain(grid: Grid, discs: list[tuple[float, float, float]], blend: float) -> Field:
     """Return the distance to the union of discs (x, y, radius), micrometres.
 
-    With ``blend`` above 0 (micrometres), neighbours melt into each other and the notches between
-    them are rounded.
+    Over ``blend`` micrometres neighbours melt into each other and notches are rounded.
     """
-    if blend == 0.0:
-        distance = np.full(grid.x.shape, np.inf, np.float32)
-        for x, y, radius in discs:
-            np.minimum(distance, np.hypot(grid.x - x, grid.y - y) - radius, out=distance)
-        return distance
     total = np.zeros(grid.x.shape, np.float32)
     for x, y, radius in discs:
         gap = (np.hypot(grid.x - x, grid.y - y) - radius) * np.float32(-1.0 / blend)
         total += np.exp(np.clip(gap, -40.0, 40.0))
-    return np.log(np.maximum(total, np.float32(1e-30))) * np.float32(-blend)
+    return single(np.log(np.maximum(total, np.float32(1e-30))) * np.float32(-blend))
 
 
 def wobble(rng: np.random.Generator, amount: float, low: int = 2, high: int = 6) -> Field:
@@ -100,16 +97,18 @@ def ellipse(radius: float, elongation: float, turn: float) -> Field:
     """Return the radii of an ellipse of the same area as a circle, for `blob`."""
     long, short = radius * math.sqrt(elongation), radius / math.sqrt(elongation)
     theta = angles() - np.float32(turn)
-    return np.float32(long * short) / np.hypot(short * np.cos(theta), long * np.sin(theta))
+    return single(long * short / np.hypot(short * np.cos(theta), long * np.sin(theta)))
 
 
 def bump(at: float, width: float) -> Field:
     """Return a bell of height 1 at one angle, radians, for notches and blebs."""
     away = np.angle(np.exp(1j * (angles() - at)))
-    return np.exp(-0.5 * (away / width) ** 2).astype(np.float32)
+    return single(np.exp(-0.5 * (away / width) ** 2))
 
 
-def dots(grid: Grid, x: Field, y: Field, radius: Field, strength: Field) -> Field:
+def dots(
+    grid: Grid, x: Field, y: Field, radius: Field, strength: Field, softness: float = 0.0
+) -> Field:
     """Return many small discs at once; where they overlap the stronger one counts.
 
     Parameters
@@ -117,6 +116,7 @@ def dots(grid: Grid, x: Field, y: Field, radius: Field, strength: Field) -> Fiel
     grid : Grid
     x, y, radius : float32, (n,), micrometres
     strength : float32, (n,), height of each disc
+    softness : float, width of their edge, micrometres
 
     Returns
     -------
@@ -125,14 +125,15 @@ def dots(grid: Grid, x: Field, y: Field, radius: Field, strength: Field) -> Fiel
     picture = np.zeros(grid.size * grid.size, np.float32)
     if len(x) == 0:
         return picture.reshape(grid.size, grid.size)
-    reach = math.ceil(float(radius.max()) / grid.pixel) + 1
+    edge = max(1.0, softness / grid.pixel)
+    reach = math.ceil(float(radius.max()) / grid.pixel + edge / 2) + 1
     steps = np.arange(-reach, reach + 1)
     column = (x + FIELD / 2) / grid.pixel - 0.5
     row = (y + FIELD / 2) / grid.pixel - 0.5
     columns = np.rint(column).astype(np.int64)[:, None, None] + steps[None, None, :]
     rows = np.rint(row).astype(np.int64)[:, None, None] + steps[None, :, None]
     distance = np.hypot(columns - column[:, None, None], rows - row[:, None, None])  # (n, k, k)
-    cover = np.clip(0.5 - (distance - radius[:, None, None] / grid.pixel), 0.0, 1.0)
+    cover = np.clip(0.5 - (distance - radius[:, None, None] / grid.pixel) / edge, 0.0, 1.0)
     # A disc smaller than a pixel must not count as a whole one.
     cover *= np.minimum(1.0, 4.0 * (radius / grid.pixel) ** 2)[:, None, None]
     height = cover * strength[:, None, None]

@@ -16,6 +16,11 @@ Pixels = npt.NDArray[np.uint8]
 """RGB, (h, w, 3)."""
 
 
+def single(values: npt.ArrayLike) -> Field:
+    """Return an array in single precision; one that is already is not copied."""
+    return np.asarray(values, np.float32)
+
+
 class Dye(IntEnum):
     """What colours a cell in a Pappenheim stain, by what it binds to."""
 
@@ -53,12 +58,12 @@ STAINS: dict[str, StainProfile] = {
     "a": StainProfile(
         absorption=(
             (0.55, 1.00, 0.26),
-            (0.95, 0.82, 0.18),
+            (0.80, 0.72, 0.19),
             (0.16, 0.85, 0.30),
-            (0.50, 1.10, 0.34),
-            (0.20, 0.95, 1.00),
-            (0.95, 1.15, 0.58),
-            (0.13, 0.26, 0.23),
+            (0.38, 1.10, 0.34),
+            (0.10, 0.56, 0.76),
+            (0.80, 1.05, 0.42),
+            (0.13, 0.19, 0.17),
         ),
         white=(246.0, 243.0, 240.0),
         saturation=1.0,
@@ -72,7 +77,7 @@ STAINS: dict[str, StainProfile] = {
             (0.62, 0.95, 0.58),
             (0.10, 0.80, 1.20),
             (1.05, 1.05, 0.78),
-            (0.05, 0.36, 0.42),
+            (0.05, 0.25, 0.31),
         ),
         white=(250.0, 238.0, 212.0),
         saturation=0.85,
@@ -124,7 +129,7 @@ def draw_slide(stain: str, rng: np.random.Generator) -> Slide:
         gamma=profile.gamma * rng.uniform(0.95, 1.05),
         blur=rng.uniform(0.02, 0.09),
         noise=rng.uniform(0.8, 2.6),
-        tint=rng.uniform(0.01, 0.06),
+        tint=rng.uniform(0.01, 0.04),
     )
 
 

@@ -1,9 +1,8 @@
 """Cells drawn one by one, and written as an image folder the way the published set is."""
 
 import csv
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from cytodino.errors import InputError
 from cytodino.pictures import contact_sheet
 from cytodino.synthetic.canvas import Canvas
-from cytodino.synthetic.morphology import MORPHOLOGY
+from cytodino.synthetic.classes import MORPHOLOGY
 from cytodino.synthetic.scene import draw_scene
 from cytodino.synthetic.shapes import FIELD, grid_of
 from cytodino.synthetic.stain import Pixels, Slide, develop, draw_slide
@@ -81,9 +80,9 @@ def draw_cell(
 
 
 def draw_set(
-    code: str, cells: range, *, size: int, stain: str, seed: int, slides: int = SLIDES
+    code: str, cells: int, *, size: int, stain: str, seed: int, slides: int = SLIDES
 ) -> Iterator[tuple[int, int, Pixels]]:
-    """Yield (number, slide, crop) for some cells of a class, as `write_slides` writes them.
+    """Yield (number, slide, crop) of the first cells of a class, as `write_slides` writes them.
 
     A cell depends on the seed, its class and its number alone, never on how many there are.
     """
@@ -91,7 +90,7 @@ def draw_set(
         draw_slide(stain, np.random.default_rng([seed, _SLIDE_STREAM, number]))
         for number in range(slides)
     ]
-    for number in cells:
+    for number in range(cells):
         rng = np.random.default_rng([seed, _CELL_STREAM, index_of(code), number])
         which = number % slides
         yield number, which, draw_cell(code, seed=rng, size=size, slide=drawn[which])
@@ -105,10 +104,33 @@ def draw_sheet(
     crops: list[Pixels] = []
     captions: list[str] = []
     for cell in CLASSES:
-        drawn = draw_set(cell.code, range(cells), size=size, stain=stain, seed=seed, slides=slides)
+        drawn = draw_set(cell.code, cells, size=size, stain=stain, seed=seed, slides=slides)
         crops += [crop for _, _, crop in drawn]
         captions += [f"{cell.code}  {cell.name}"] + [""] * (cells - 1)
     return contact_sheet(crops, captions, cells)
+
+
+def write_sheet(path: Path, *, size: int = 250, stain: str = "a", seed: int = 0) -> None:
+    """Write the contact sheet of `draw_sheet` as a PNG, beside its place and then renamed.
+
+    Raises
+    ------
+    InputError
+        If it cannot be written.
+    """
+    picture = draw_sheet(size=size, stain=stain, seed=seed)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
+            whole = Path(beside) / path.name
+            picture.save(whole, format="PNG")
+            whole.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror}",
+            where=path,
+            mend="name a file in a place that has room and that you may write to",
+        ) from error
 
 
 def write_slides(
@@ -145,38 +167,56 @@ def write_slides(
     Raises
     ------
     InputError
-        If ``out`` is in use, or a number is out of bounds.
+        If ``out`` is in use or cannot be written, or a number is out of bounds.
     """
     _require_size(size)
     if not 1 <= cells_per_class <= MAX_CELLS:
         raise InputError(
             f"{cells_per_class} cells a class", mend=f"ask for 1 to {MAX_CELLS} cells a class"
         )
+    if slides < 1:
+        raise InputError(f"{slides} slides", mend="ask for 1 slide or more")
+    out = out.resolve()
     _require_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    sets = (
+        (code, draw_set(code, cells_per_class, size=size, stain=stain, seed=seed, slides=slides))
+        for code in CODES
+    )
     try:
-        written = 0
-        with (beside / "slides.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(["id", "slide"])
-            for code in CODES:
-                drawn = draw_set(
-                    code, range(cells_per_class), size=size, stain=stain, seed=seed, slides=slides
-                )
-                for number, which, crop in drawn:
-                    name = _write_crop(beside, code, number, crop)
-                    table.writerow([name, f"slide-{which + 1:02d}"])
-                    written += 1
-                    if progress is not None:
-                        progress()
-        beside.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
+            whole = Path(beside) / out.name
+            written = _write_sets(whole, sets, f"{stain}-{seed}", progress)
+            if out.exists():
+                out.rmdir()
+            whole.rename(out)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror}",
+            where=out,
+            mend="name a folder in a place that has room and that you may write to",
+        ) from error
+    return written
+
+
+def _write_sets(
+    root: Path,
+    sets: Iterable[tuple[str, Iterable[tuple[int, int, Pixels]]]],
+    name: str,
+    progress: Callable[[], None] | None,
+) -> int:
+    """Write the crops and the table of their slides; return the number of crops."""
+    root.mkdir()
+    written = 0
+    with (root / "slides.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["id", "slide"])
+        for code, cells in sets:
+            for number, slide, crop in cells:
+                table.writerow([_write_crop(root, code, number, crop), f"{name}-{slide + 1:02d}"])
+                written += 1
+                if progress is not None:
+                    progress()
     return written
 
 
