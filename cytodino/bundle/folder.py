@@ -94,14 +94,17 @@ def record_file(path: Path) -> FileRecord:
 
 
 def _require_unchanged(path: Path, record: FileRecord) -> None:
-    if not path.is_file() or path.is_symlink():
+    if not path.is_file():
         raise BundleError("is missing from the bundle", where=path, mend=AGAIN)
     found = path.stat().st_size
     if found != record.bytes:
         raise BundleError(
             f"has {found:,} bytes, {record.bytes:,} were exported", where=path, mend=AGAIN
         )
-    sha256 = hash_file(path)
+    try:
+        sha256 = hash_file(path)
+    except OSError as error:
+        raise BundleError(f"cannot be read ({error.strerror})", where=path, mend=AGAIN) from error
     if sha256 != record.sha256:
         raise BundleError(
             f"changed since the export: SHA-256 {sha256[:12]}…, expected {record.sha256[:12]}…",

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from cytodino.errors import BundleError
 from cytodino.limits import Limits
@@ -185,7 +185,7 @@ class Provenance(_Frozen):
 class Manifest(_Frozen):
     """The whole of `cytodino.json`."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(SCHEMA_VERSION, ge=1)
     seal: Sha256 = UNSEALED
     """SHA-256 of this file's own bytes, computed with zeros in this place."""
     created: datetime
@@ -233,10 +233,12 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     BundleError
         If it is unreadable, of a newer schema, changed since the export, or not valid.
     """
-    data = path.read_bytes()
     again = "export the run again, or copy the bundle again"
     try:
+        data = path.read_bytes()
         document = json.loads(data)
+    except OSError as error:
+        raise BundleError(f"cannot be read ({error.strerror})", where=path, mend=again) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BundleError(f"is no JSON: {error}", where=path, mend=again) from error
     _require_schema(document, path)

@@ -12,7 +12,7 @@ from cytodino.engines.base import CheckedEngine, EngineDescription
 from cytodino.errors import EngineError, MissingExtraError, MissingPathError
 from cytodino.machine import cores_available
 
-__all__ = ["OnnxRuntimeEngine", "conflicting_wheels"]
+__all__ = ["OnnxRuntimeEngine", "conflicting_wheels", "import_onnxruntime", "require_device"]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -34,6 +34,8 @@ class OnnxRuntimeEngine(CheckedEngine):
         auto takes CUDA where it loads. cuda that lands on the CPU is an error, never a fallback.
     threads : int, optional
         Threads of one operator; by default this process's share of the cores.
+    notes : tuple of str
+        What the caller has to say about the choice; they stand among the warnings.
 
     Raises
     ------
@@ -52,6 +54,7 @@ class OnnxRuntimeEngine(CheckedEngine):
         variant: str = "fp32",
         device: str = "auto",
         threads: int | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         ort = import_onnxruntime()
         if not model.is_file():
@@ -60,7 +63,7 @@ class OnnxRuntimeEngine(CheckedEngine):
         self._version: str = ort.__version__
         self._threads = threads or cores_available()
         self._failures = _failure_types(ort)
-        self._warnings = _wheel_warnings()
+        self._warnings = notes + _wheel_warnings()
         providers = _choose_providers(ort, device)
         try:
             self._session = ort.InferenceSession(
@@ -165,15 +168,29 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _choose_providers(ort: Any, device: str) -> list[Any]:
+def require_device(device: str) -> None:
+    """Refuse a device that there is none of, or that the installed onnxruntime cannot use.
+
+    Raises
+    ------
+    EngineError
+        If it is not auto, cpu or cuda, or CUDA is not built into this onnxruntime.
+    MissingExtraError
+        If onnxruntime is not installed.
+    """
+    ort = import_onnxruntime()
     if device not in ("auto", "cpu", "cuda"):
         raise EngineError(f"there is no device {device}", mend="use auto, cpu or cuda")
+    if device == "cuda" and CUDA not in ort.get_available_providers():
+        raise EngineError(
+            f"this onnxruntime {ort.__version__} has no CUDA provider",
+            mend="run: pip uninstall onnxruntime && pip install 'cytodino[gpu]'",
+        )
+
+
+def _choose_providers(ort: Any, device: str) -> list[Any]:
+    require_device(device)
     if device == "cpu" or CUDA not in ort.get_available_providers():
-        if device == "cuda":
-            raise EngineError(
-                f"this onnxruntime {ort.__version__} has no CUDA provider",
-                mend="run: pip uninstall onnxruntime && pip install 'cytodino[gpu]'",
-            )
         return [CPU]
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()  # CUDA and cuDNN from pip wheels are not on the loader's path

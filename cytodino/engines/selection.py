@@ -6,7 +6,13 @@ from pathlib import Path
 from cytodino.bundle.folder import Bundle
 from cytodino.bundle.verdicts import usable_here
 from cytodino.engines.base import Engine
-from cytodino.engines.onnxruntime import CPU, CUDA, OnnxRuntimeEngine
+from cytodino.engines.onnxruntime import (
+    CPU,
+    CUDA,
+    OnnxRuntimeEngine,
+    import_onnxruntime,
+    require_device,
+)
 from cytodino.errors import EngineError, MissingExtraError, ParityError
 
 __all__ = ["PROVIDERS", "open_engine", "open_model", "providers_found"]
@@ -57,10 +63,11 @@ def open_engine(
         return _open_reference(reference, variant, device)
     if engine not in ("auto", "onnxruntime"):
         raise EngineError(f"there is no engine {engine}", mend="use auto, onnxruntime or pytorch")
-    if device == "auto":
-        device = providers_found()[0]
-    chosen = _choose_variant(bundle, "onnxruntime", device, variant)
-    return open_model(bundle.model_path(chosen), variant=chosen, device=device, threads=threads)
+    if variant != "auto":
+        bundle.model_path(variant)
+    if device != "auto":
+        require_device(device)
+    return _open_best(bundle, variant, device, threads)
 
 
 def open_model(
@@ -70,6 +77,7 @@ def open_model(
     variant: str = "fp32",
     device: str = "auto",
     threads: int | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Engine:
     """Open an ONNX file on an engine, whatever was proven about it: for the gate and `verify`.
 
@@ -80,7 +88,7 @@ def open_model(
     """
     if engine != "onnxruntime":
         raise EngineError(f"{engine} does not read ONNX files here", mend="use onnxruntime")
-    return OnnxRuntimeEngine(model, variant=variant, device=device, threads=threads)
+    return OnnxRuntimeEngine(model, variant=variant, device=device, threads=threads, notes=notes)
 
 
 def providers_found() -> Sequence[str]:
@@ -91,23 +99,31 @@ def providers_found() -> Sequence[str]:
     MissingExtraError
         If onnxruntime is not installed.
     """
-    from cytodino.engines.onnxruntime import import_onnxruntime
-
     found = import_onnxruntime().get_available_providers()
     return [device for device in ("cuda", "cpu") if PROVIDERS[device] in found]
 
 
-def _choose_variant(bundle: Bundle, engine: str, device: str, asked: str) -> str:
-    usable = usable_here(bundle, engine, PROVIDERS.get(device, device))
-    if asked != "auto":
-        bundle.model_path(asked)
-        if asked in usable:
-            return asked
-    elif usable:
-        return min(usable, key=PREFERENCE[device].index)
+def _open_best(bundle: Bundle, asked: str, device: str, threads: int | None) -> Engine:
+    """Open what passed on the best device that has such a variant and loads."""
+    notes: tuple[str, ...] = ()
+    for candidate in providers_found() if device == "auto" else [device]:
+        usable = usable_here(bundle, "onnxruntime", PROVIDERS[candidate])
+        if asked != "auto":
+            usable = tuple(name for name in usable if name == asked)
+        if not usable:
+            notes += (f"nothing asked for has passed on onnxruntime, {candidate}",)
+            continue
+        chosen = min(usable, key=PREFERENCE[candidate].index)
+        model = bundle.model_path(chosen)
+        try:
+            return open_model(model, variant=chosen, device=candidate, threads=threads, notes=notes)
+        except EngineError as error:
+            if device != "auto" or candidate == "cpu":
+                raise
+            notes += (f"{candidate} is not used: {error.what}",)
     subject = "no variant has" if asked == "auto" else f"{asked} has not"
     raise ParityError(
-        f"{subject} passed on {engine}, {device}",
+        f"{subject} passed on onnxruntime, {device}",
         where=bundle.path,
         mend="run cytodino-export verify on this machine, or export the run again",
     )

@@ -101,7 +101,7 @@ def choose_cells(
     MissingPathError
         If the cells are gone.
     InputError
-        If no cell is left that was not trained on.
+        If the run's own cells have changed, or no cell is left that was not trained on.
     CropError
         If a cell cannot be read.
     """
@@ -116,7 +116,7 @@ def _open_data(run: Run, data: Path | None) -> CellSource:
     path = Path(run.manifest.data.path) if data is None else data
     if not path.exists():
         raise MissingPathError(path, mend=MEND_DATA)
-    return open_cells(path)
+    return run.open_cells() if data is None else open_cells(data)
 
 
 def _held_out(run: Run, source: CellSource) -> dict[str, NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """A run becomes a bundle, whole and proven, or nothing."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from cytodino.bundle.manifest import SCHEMA_VERSION
 from cytodino.engines.selection import providers_found
-from cytodino.errors import ExportError
+from cytodino.errors import ExportError, MissingExtraError
 from cytodino.limits import LIMITS, Limits
 from cytodino.machine import describe_machine
 from cytodino.run import Run, open_run
@@ -92,7 +93,7 @@ def export_run(
     """
     options = options or ExportOptions()
     _require_free(out)
-    providers_found()
+    _require_libraries()
     run = open_run(run_path)
     say("reading cells")
     cells = choose_cells(
@@ -217,6 +218,14 @@ def _graph_metadata(run: Run) -> dict[str, Any]:
         },
         "cytodino.licence": licence_of(run),
     }
+
+
+def _require_libraries() -> None:
+    """Say what is not installed before any work is done."""
+    providers_found()
+    for name in ("peft", "onnx", "onnxscript"):
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(name, "export")
 
 
 def _require_free(out: Path) -> None:

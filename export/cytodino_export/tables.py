@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["show_chain", "show_verification"]
 
 STYLES = {"passed": "green", "failed": "bold red", "unproven": "yellow"}
-NARROWEST = 120
+NARROWEST = 140
 """Columns of the table where stderr is no terminal."""
 
 
@@ -52,7 +52,8 @@ def _console() -> Console:
 
 def _table(title: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for name in ("model", "on", "verdict", "cells", "agreement", "max |Δlogit|", "max |Δp|"):
+    table.add_column("model", no_wrap=True)
+    for name in ("on", "verdict", "cells", "agreement", "max |Δlogit|", "max |Δp|"):
         table.add_column(name)
     for name in ("flips", "critical"):
         table.add_column(name, justify="right")
