@@ -1,18 +1,16 @@
 """Cells from an image folder or an archive, behind one interface, without torch."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 
-from cytodino.archive.reader import Archive, open_archive
-from cytodino.errors import ArchiveError, CropError, InputError, MissingPathError
+from cytodino.errors import CropError, InputError, MissingPathError
 from cytodino.images import checksum, decode_rgb, encode_png, scan_folder
 
 Kind = Literal["folder", "archive", "memory"]
@@ -125,62 +123,6 @@ class FolderCells(CellSource):
         return crc32(self.encoded(index))
 
 
-class ArchiveCells(CellSource):
-    """The crops of an HDF5 archive."""
-
-    kind = "archive"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._opened_in: int | None = None
-        self._archive: Archive | None = None
-        self._stamp: tuple[int, int] | None = None
-        archive = self._open()
-        self.ids = archive.ids
-        self.labels = archive.labels
-        self.coords = archive.coords
-        self.slide = archive.slide
-        self._checksums = archive.checksums
-        if len(set(self.ids)) != len(self.ids):
-            raise InputError(
-                "/ids names different crops alike", where=path, mend="give each crop its own id"
-            )
-
-    def read(self, index: int) -> np.ndarray:
-        """Read one row."""
-        crop = self._open().read(index, index + 1)[0]
-        if isinstance(crop, CropError):
-            raise crop
-        return crop
-
-    def encoded(self, index: int) -> bytes:
-        """Return one row as the bytes of an image file."""
-        return self._open().encoded(index)
-
-    def encoded_size(self, index: int) -> int:
-        """Return the length in bytes of what `encoded` returns."""
-        return self._open().encoded_size(index)
-
-    def checksum(self, index: int) -> int:
-        """Return the crc32 that the archive holds for the row."""
-        return int(self._checksums[index])
-
-    def _open(self) -> Archive:
-        # HDF5 handles carried across a fork read wrong data, so each process opens its own.
-        if self._archive is None or self._opened_in != os.getpid():
-            archive = open_archive(self.path)
-            status = self.path.stat()
-            stamp = (status.st_size, status.st_mtime_ns)
-            if self._stamp not in (None, stamp):
-                raise ArchiveError("has changed since it was opened", where=self.path)
-            self._archive, self._stamp = archive, stamp
-            self._opened_in = os.getpid()
-        return self._archive
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_archive": None, "_opened_in": None}
-
-
 class MemoryCells(CellSource):
     """Crops that are at hand as arrays, such as drawn ones.
 
@@ -273,7 +215,11 @@ def open_cells(path: Path) -> CellSource:
     """
     if not path.exists():
         raise MissingPathError(path)
-    return FolderCells(path) if path.is_dir() else ArchiveCells(path)
+    if path.is_dir():
+        return FolderCells(path)
+    from cytodino.archive.cells import ArchiveCells
+
+    return ArchiveCells(path)
 
 
 def require_labels(cells: CellSource) -> np.ndarray:

@@ -89,7 +89,7 @@ def own_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
     if written_by not in (FORMAT, FORMAT.encode()):
         return None
     if not isinstance(version, int | np.integer) or version < 1:
-        raise ArchiveError(f"has the version {version!r}", where=path, mend="pack the images again")
+        raise ArchiveError(f"has the version {version}", where=path, mend="pack the images again")
     if version > VERSION:
         raise ArchiveError(
             f"is of version {version}, and {VERSION} is the newest known here",
