@@ -1,3 +1,4 @@
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +16,16 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("bmc", 1), ("pbc", 2)])
+@pytest.mark.parametrize(("name", "sizes"), [("bmc", 1), ("pbc", 3)])
 def test_real_files_come_back_to_the_byte_and_the_pixel(tmp_path, name, sizes):
     cells = open_cells(DATA / name)
-    shapes = {index: Image.open(cells.where(index)).size for index in range(0, len(cells), 5)}
-    chosen = cells.subset(sorted(shapes)[::10] + _one_of_each(shapes))
-    chosen = chosen.subset(sorted({id_: row for row, id_ in enumerate(chosen.ids)}.values()))
+    chosen = cells.subset(range(0, len(cells), 3))
     written = write_archive(tmp_path / "a.h5", chosen)
-    assert len(written.sizes) >= sizes
+    assert len(written.sizes) == sizes
     with open_archive(tmp_path / "a.h5") as opened:
         assert opened.ids == chosen.ids
         assert opened.labels.tolist() == chosen.labels.tolist()
         for row, crop in enumerate(opened.read(0, opened.n)):
-            assert opened.encoded(row) == chosen.where(row).read_bytes()
-            np.testing.assert_array_equal(crop, np.array(Image.open(chosen.where(row))))
-
-
-def _one_of_each(shapes):
-    return sorted({shape: index for index, shape in shapes.items()}.values())
+            data = chosen.where(row).read_bytes()
+            assert opened.encoded(row) == data
+            np.testing.assert_array_equal(crop, np.array(Image.open(BytesIO(data))))
