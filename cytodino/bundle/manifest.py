@@ -26,6 +26,7 @@ __all__ = [
     "Provenance",
     "Variant",
     "read_manifest",
+    "seal",
     "write_manifest",
 ]
 
@@ -211,12 +212,17 @@ class Manifest(_Frozen):
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Write `cytodino.json` with its seal into a bundle's folder, and return its path."""
-    unsealed = manifest.model_copy(update={"seal": UNSEALED})
-    text = json.dumps(unsealed.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     path = folder / MANIFEST_NAME
-    seal = hashlib.sha256(text.encode()).hexdigest()
-    path.write_bytes(_SEAL.sub(rf"\g<1>{seal}\g<3>", text, count=1).encode())
+    path.write_bytes(seal(manifest.model_dump(mode="json")))
     return path
+
+
+def seal(document: dict[str, Any]) -> bytes:
+    """Put a manifest's content into the bytes of its file, sealed by their own SHA-256."""
+    unsealed = document | {"seal": UNSEALED}
+    text = json.dumps(unsealed, indent=2, ensure_ascii=False) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return _SEAL.sub(rf"\g<1>{digest}\g<3>", text, count=1).encode()
 
 
 def read_manifest(path: Path) -> tuple[Manifest, str]:
