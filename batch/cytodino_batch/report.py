@@ -54,8 +54,8 @@ def differential_lines(summary: Summary) -> Iterator[str]:
                     name = f"  {entry.code} {entry.name}"
                     yield _count_line(name, entry.count, entry.percent) + mark
     yield (
-        f"{counts.critical} of a critical class; for review, with those of a confidence below "
-        f"{summary.provenance.review_below:g}: {counts.review}"
+        f"{counts.critical} of a critical class; {counts.review} for review: critical, or of a "
+        f"confidence below {summary.provenance.review_below:g}"
     )
 
 

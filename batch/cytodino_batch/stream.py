@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cytodino.archive import Archive
 from cytodino.engines.base import Engine, batched_logits
 from cytodino.errors import CropError
-from cytodino.taxonomy import N_CLASSES
 
 BATCHES_A_BLOCK = 8
 """Batches in a block: with crops of a few sizes mixed, most batches of a block are still full."""
@@ -101,10 +100,8 @@ def _classify_block(
     start, stop = span
     reasons = {at: crop.reason for at, crop in enumerate(crops) if isinstance(crop, CropError)}
     places = [at for at in range(len(crops)) if at not in reasons]
-    logits = np.empty((0, N_CLASSES), dtype=np.float32)
-    if places:
-        whole = [crop for crop in crops if not isinstance(crop, CropError)]
-        logits = batched_logits(engine, whole, batch_size, progress)  # (places, 21)
+    whole = [crop for crop in crops if not isinstance(crop, CropError)]
+    logits = batched_logits(engine, whole, batch_size, progress)  # (places, 21)
     finite = np.isfinite(logits).all(axis=1)
     reasons |= {places[at]: NOT_FINITE for at in np.flatnonzero(~finite)}
     if progress is not None:

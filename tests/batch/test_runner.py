@@ -175,9 +175,13 @@ def test_live_parity_is_measured_on_the_archive_and_recorded(tmp_path, run, make
 def test_an_engine_that_strays_on_an_archive_gets_nothing_written(
     tmp_path, run, make_session, crops
 ):
-    session = make_session(PixelEngine(shift=1.0), reference=PixelEngine())
+    engine = PixelEngine(shift=1.0)
     (outcome,) = run(
-        write_crops(tmp_path / "slide.h5", crops), session=session, parity="live", parity_sample=20
+        write_crops(tmp_path / "slide.h5", crops),
+        session=make_session(engine, reference=PixelEngine()),
+        parity="live",
+        parity_sample=20,
     )
+    assert sum(batch[0] for batch in engine.batches) == 20  # not one crop beyond the sample
     assert (outcome.status, outcome.exit_code) == ("refused", 4)
     assert not (tmp_path / "out").exists()

@@ -46,10 +46,10 @@ def test_a_block_is_a_multiple_of_the_batch(batch_size, rows):
 
 def test_damaged_rows_are_quarantined_and_the_others_go_on(tmp_path, crops):
     crops[70] = np.full((12, 12, 3), 255, np.uint8)  # the engine answers this one with NaN
-    path = write_crops(tmp_path / "a.h5", crops, damaged=[0, 64, 149])
+    path = write_crops(tmp_path / "a.h5", crops, damaged=[0, 64, 100, 149])
     blocks = classify(path, PixelEngine())
     lost = {row.row: row.reason for block in blocks for row in block.quarantined}
-    assert list(lost) == [0, 64, 70, 149]
+    assert list(lost) == [0, 64, 70, 100, 149]
     assert "checksum" in lost[64]
     assert lost[70] == NOT_FINITE
     kept = [row for row in range(150) if row not in lost]
