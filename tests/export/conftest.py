@@ -1,6 +1,7 @@
 """One tiny run with weights that are not trivial, exported once and shared."""
 
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,6 +125,26 @@ def write_run(folder: Path, cells_path: Path, *, seed: int = 0) -> Path:
         ),
     )
     return folder
+
+
+@pytest.fixture(scope="session", name="roughen")
+def roughen_fixture() -> Callable[[torch.nn.Module, torch.Generator], None]:
+    return roughen
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., CytoDino]:
+    return tiny_model
+
+
+@pytest.fixture(scope="session")
+def make_run() -> Callable[..., Path]:
+    return write_run
+
+
+@pytest.fixture(scope="session")
+def make_cells() -> Callable[..., Path]:
+    return draw_cells
 
 
 @pytest.fixture(scope="session", autouse=True)
