@@ -5,7 +5,7 @@ word, and between two neighbouring nodes that are to stay float32 they still put
 back, so that the attention scores overflow on their way from the product to the softmax.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ HALF_SUFFIX = "__fp16"
 SINGLE_SUFFIX = "__fp32"
 
 _MOVES = frozenset(
-    {
+    [
         "Concat",
         "Expand",
         "Gather",
@@ -43,7 +43,7 @@ _MOVES = frozenset(
         "Squeeze",
         "Transpose",
         "Unsqueeze",
-    }
+    ]
 )
 _ALWAYS_SINGLE = frozenset({"Cast", "Constant", "ConstantOfShape", "Resize"})
 """Operators whose types are set by an attribute or by the standard."""
@@ -58,7 +58,7 @@ class Fp16Report(BaseModel):
     """Nodes that compute in FP16."""
     islands: dict[str, int]
     """Nodes that compute in float32, by the reason: preprocessing, attention, norm, constant,
-    range, border."""
+    range, fixed (reads constants only, so that an engine works it out once), border."""
     grown: tuple[str, ...]
     """Nodes that are float32 because of the range of a value."""
     constants: tuple[str, ...]
@@ -166,7 +166,10 @@ def _reasons(
     """Why each node of an island is in it, by the node's name."""
     regions = find_regions(model)
     reasons: dict[str, str] = {}
+    fixed = {"", *(tensor.name for tensor in model.graph.initializer)}
     for node in model.graph.node:
+        if fixed.issuperset(node.input):
+            fixed.update(node.output)
         if floats.isdisjoint((*node.input, *node.output)):
             continue
         if node.name in regions.preprocessing:
@@ -179,6 +182,8 @@ def _reasons(
             reasons[node.name] = "constant"
         elif node.name in grown:
             reasons[node.name] = "range"
+        elif fixed.issuperset(node.input):
+            reasons[node.name] = "fixed"
         elif node.op_type in _ALWAYS_SINGLE:
             reasons[node.name] = "border"
     return reasons
@@ -198,15 +203,12 @@ def _join_moves(
         if node.name not in reasons:
             for name in node.input:
                 read_by_half[name] = read_by_half.get(name, 0) + 1
-    ends = {value.name for value in model.graph.output}
     for node in model.graph.node:
         values = [name for name in node.input if name in floats]
         around = all(name in single for name in values) and not any(
             read_by_half.get(name) for name in node.output
         )
         if node.name not in reasons and node.op_type in _MOVES and values and around:
-            if ends.isdisjoint(node.output) and set(values) <= constants.keys():
-                continue
             reasons[node.name] = "border"
             single.update(node.output)
 
@@ -297,13 +299,3 @@ class _Conversion:
             if name in self.half_constants:
                 values = onnx.numpy_helper.to_array(tensor).astype(np.float16)
                 yield onnx.numpy_helper.from_array(values, name + HALF_SUFFIX)
-
-
-def island_closure(
-    model: "onnx.ModelProto", report_of: dict[str, float], limit: float
-) -> Sequence[str]:
-    """Name the nodes that read or make a value beyond a limit, in the graph's order."""
-    beyond = {name for name, value in report_of.items() if not value <= limit}
-    return [
-        node.name for node in model.graph.node if not beyond.isdisjoint((*node.input, *node.output))
-    ]
