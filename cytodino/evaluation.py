@@ -126,6 +126,9 @@ def evaluate(
     part, indices = _choose_part(opened, cells, fingerprint, part, say)
     labels = labels[indices]
     with opened.open() as running:
+        description = running.describe()
+        for warning in description.warnings:
+            say(f"warning: {warning}")
         logits = predict_cells(
             running,
             cells,
@@ -133,7 +136,6 @@ def evaluate(
             batch_size=batch_size,
             progress=None if progress is None else lambda done: progress(done, len(indices)),
         )
-        description = running.describe()
     predictions = logits.argmax(axis=1).astype(np.int64)
     matrix = confusion(labels, predictions)
     return Evaluation(
@@ -227,7 +229,7 @@ def _prepare_run(path: Path, engine: str, variant: str, device: str) -> _Model:
         path=path,
         kind="run",
         sha256=_hash_run(run),
-        trained_on=run.manifest.data.fingerprint,
+        trained_on=run.manifest.data.fingerprint if run.manifest.data else None,
         run=run,
         open=open_in_pytorch,
     )
@@ -235,7 +237,7 @@ def _prepare_run(path: Path, engine: str, variant: str, device: str) -> _Model:
 
 def _hash_run(run: "Run") -> str:
     """SHA-256 over run.json, which holds that of the backbone, and the weights beside it."""
-    from cytodino.run import MANIFEST
+    from cytodino.run_manifest import MANIFEST
 
     adapter = sorted(path for path in run.adapter_path.rglob("*") if path.is_file())
     total = hashlib.sha256()

@@ -57,7 +57,8 @@ def latency(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from cytodino_bench.latency import measure_latency, write_json
+    from cytodino_bench.latency import measure_latency
+    from cytodino_bench.latency_report import write_json
     from cytodino_bench.tables import print_report
 
     bar = Progress(

@@ -15,77 +15,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.bundle.golden import check_golden, load_golden
 from cytodino.bundle.verdicts import usable_here
-from cytodino.engines import Engine, EngineDescription, open_engine
-from cytodino.errors import EngineError, InputError, MissingExtraError
-from cytodino.machine import Machine, describe_machine
+from cytodino.engines import Engine, open_engine
+from cytodino.engines.selection import PROVIDERS, providers_found
+from cytodino.errors import EngineError, MissingExtraError
+from cytodino.machine import describe_machine
+from cytodino_bench.latency_report import LatencyReport, Loaded, summarise
 
-__all__ = ["LatencyReport", "Loaded", "Timing", "measure_latency", "write_json"]
+__all__ = ["measure_latency"]
 
 WARM_UP_CALLS = 3
 """Untimed calls of each combination: the first allocates, the next still find cold caches."""
-
-ROUNDS_FOR_P90 = 10
-ROUNDS_FOR_P99 = 100
-"""With fewer calls a percentile is only the slowest of them under another name."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Timing(_Record):
-    """One engine and variant at one batch size."""
-
-    batch_size: int
-    p50_ms: float
-    """Milliseconds a call, as are the others."""
-    p90_ms: float | None
-    """None below 10 rounds."""
-    p99_ms: float | None
-    """None below 100 rounds."""
-    images_per_second: float
-    """Crops of all timed calls over their time."""
-    calls_ms: tuple[float, ...]
-    """Every timed call, in order."""
-
-
-class Loaded(_Record):
-    """One engine and variant: what it is, how soon it answers, how right, and how fast."""
-
-    description: EngineDescription
-    load_s: float
-    """Opening the model; the libraries were imported before."""
-    first_result_s: float
-    """From the start of opening to the first crop's logits."""
-    parity_n: int
-    """Golden cells that were compared."""
-    agreement: float
-    """Share of them given the PyTorch model's class, 0 to 1."""
-    probability_max: float
-    """Largest change of any probability on them, 0 to 1."""
-    verdict: str
-    """passed, failed or unproven, by the bundle's limits."""
-    timings: tuple[Timing, ...]
-
-
-class LatencyReport(_Record):
-    """What `cytodino-bench latency` measured."""
-
-    bundle: str
-    bundle_sha256: str
-    machine: Machine
-    crop_size: tuple[int, int]
-    """Height and width of the timed crops, px: the most frequent size among the golden cells."""
-    crops: int
-    """How many different crops took part; larger batches repeat them."""
-    rounds: int
-    warm_up_calls: int
-    loaded: tuple[Loaded, ...]
 
 
 @dataclass
@@ -136,6 +79,12 @@ def measure_latency(
     say = say or (lambda _: None)
     bundle = open_bundle(bundle_path)
     crops = _crops_of_one_size(load_golden(bundle).crops)
+    machine, load_average = describe_machine(), _load_average()
+    if load_average is not None and load_average > machine.cores / 2:
+        say(
+            f"warning: the machine is busy (load {load_average:.1f} on {machine.cores} cores), "
+            "and so are the times"
+        )
     with ExitStack() as stack:
         opened = _open_all(stack, bundle, engines, reference, device, crops[:1], say)
         say(f"{len(opened)} engines and variants, {len(batch_sizes)} batch sizes, {rounds} rounds")
@@ -144,7 +93,8 @@ def measure_latency(
     return LatencyReport(
         bundle=str(bundle_path),
         bundle_sha256=bundle.sha256,
-        machine=describe_machine(),
+        machine=machine,
+        load_average=load_average,
         crop_size=crops.shape[1:3],
         crops=len(crops),
         rounds=rounds,
@@ -168,15 +118,29 @@ def _open_all(
     say: Callable[[str], None],
 ) -> list[_Open]:
     opened = []
-    for engine, variant in _combinations(bundle, engines, reference, device, say):
+    for engine, variant, where in _combinations(bundle, engines, reference, device, say):
         started = time.perf_counter()
-        running = open_engine(
-            bundle, engine=engine, variant=variant, device=device, reference=reference
-        )
+        try:
+            running = open_engine(
+                bundle, engine=engine, variant=variant, device=where, reference=reference
+            )
+        except EngineError as error:
+            if device != "auto":
+                raise
+            say(f"without {engine} {variant} on {where}: {error}")
+            continue
         stack.enter_context(running)
         load_s = time.perf_counter() - started
         running.logits(first_crop)
         opened.append(_Open(running, load_s, time.perf_counter() - started))
+        for warning in running.describe().warnings:
+            say(f"warning: {warning}")
+    if not opened:
+        raise EngineError(
+            "nothing can be measured: no variant has passed, or none opens here",
+            where=bundle.path,
+            mend="run cytodino-export verify on this machine, or export the run again",
+        )
     return opened
 
 
@@ -186,45 +150,48 @@ def _combinations(
     reference: Path | None,
     device: str,
     say: Callable[[str], None],
-) -> list[tuple[str, str]]:
-    """Engine and variant of everything to be measured, their libraries imported."""
-    found: list[tuple[str, str]] = []
+) -> list[tuple[str, str, str]]:
+    """Engine, variant and device of everything to be tried, the libraries imported."""
+    found: list[tuple[str, str, str]] = []
     wanted = dict.fromkeys(("onnxruntime", "pytorch") if "auto" in engines else engines)
     for engine in wanted:
         try:
             if engine == "pytorch":
-                found += _pytorch(bundle, reference)
+                _import_pytorch(reference)
+                found.append((engine, "fp32", device))
             else:
-                found += [(engine, variant) for variant in _variants(bundle, device)]
+                found += [(engine, *pair) for pair in _variants(bundle, engine, device)]
         except EngineError as error:
             if engine in engines:
                 raise
             say(f"without {engine}: {error}")
-    if not found:
-        raise EngineError(
-            "nothing can be measured: no variant has passed here",
-            where=bundle.path,
-            mend="run cytodino-export verify on this machine, or export the run again",
-        )
     return found
 
 
-def _variants(bundle: Bundle, device: str) -> tuple[str, ...]:
-    from cytodino.engines.selection import PROVIDERS, providers_found
+def _variants(bundle: Bundle, engine: str, device: str) -> list[tuple[str, str]]:
+    """Variant and device of what passed on an engine here."""
+    devices = providers_found() if device == "auto" else (device,)
+    return [
+        (variant, one) for one in devices for variant in usable_here(bundle, engine, PROVIDERS[one])
+    ]
 
-    found = providers_found()[0] if device == "auto" else device
-    return usable_here(bundle, "onnxruntime", PROVIDERS[found])
 
-
-def _pytorch(bundle: Bundle, reference: Path | None) -> list[tuple[str, str]]:
+def _import_pytorch(reference: Path | None) -> None:
+    """Load the libraries now, so that their import is not timed."""
     if reference is None:
         raise EngineError("the engine pytorch needs the run itself", mend="give --reference RUN")
     try:
         import cytodino.engines.pytorch
-        import cytodino.modeling.loading  # noqa: F401  # imported now, so that it is not timed
+        import cytodino.modeling.loading  # noqa: F401  # for its side effect: it is loaded
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from error
-    return [("pytorch", "fp32")]
+
+
+def _load_average() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has none
+        return None
 
 
 def _time_rounds(
@@ -266,36 +233,3 @@ def _conclude(bundle: Bundle, one: _Open) -> Loaded:
         verdict=parity.verdict,
         timings=tuple(summarise(size, calls) for size, calls in one.calls.items()),
     )
-
-
-def summarise(batch_size: int, seconds: Sequence[float]) -> Timing:
-    """Turn the seconds of timed calls into percentiles and a rate."""
-    calls = 1000 * np.asarray(seconds, dtype=np.float64)
-    p50, p90, p99 = (float(value) for value in np.percentile(calls, [50, 90, 99]))
-    return Timing(
-        batch_size=batch_size,
-        p50_ms=p50,
-        p90_ms=p90 if len(calls) >= ROUNDS_FOR_P90 else None,
-        p99_ms=p99 if len(calls) >= ROUNDS_FOR_P99 else None,
-        images_per_second=1000 * batch_size * len(calls) / float(calls.sum()),
-        calls_ms=tuple(float(call) for call in calls),
-    )
-
-
-def write_json(report: LatencyReport, path: Path) -> None:
-    """Write a report, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot be written ({error.strerror})", where=path, mend="choose another --json"
-        ) from error

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cytodino_bench.latency import LatencyReport, Loaded, Timing
+from cytodino_bench.latency_report import LatencyReport, Loaded, Timing
 
 __all__ = ["print_report"]
 
@@ -22,7 +22,8 @@ def print_report(report: LatencyReport) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = FILE_WIDTH
-    console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}")
+    load = "" if report.load_average is None else f", load {report.load_average:.1f} at the start"
+    console.print(f"{machine.cpu}, {machine.cores} cores, {machine.system}{load}")
     console.print(
         f"bundle {report.bundle_sha256[:12]}, {report.crops} crops of {height} x {width} px, "
         f"{report.rounds} rounds by turns"

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +16,9 @@ from cytodino.errors import EngineError, InputError, MissingExtraError, MissingP
 from cytodino.limits import LIMITS
 from cytodino_bench import latency
 from cytodino_bench.cli import main
-from cytodino_bench.latency import (
-    WARM_UP_CALLS,
-    LatencyReport,
-    measure_latency,
-    summarise,
-    write_json,
-)
+from cytodino_bench.latency import WARM_UP_CALLS, measure_latency
+from cytodino_bench.latency_report import LatencyReport, summarise, write_json
+from tests.batch.tiny_bundle import GOLDEN_CELLS, write_bundle
 
 
 class MeanEngine(CheckedEngine):
@@ -73,7 +71,11 @@ class Bench:
         self.engines: list[MeanEngine] = []
         self.wrong_variant = ""
 
-    def open_engine(self, _: object, *, engine: str, variant: str, **options: Any) -> MeanEngine:
+    def open_engine(
+        self, _: object, *, engine: str, variant: str, device: str, reference: object
+    ) -> MeanEngine:
+        if device == "cuda":
+            raise EngineError("CUDA does not load")
         self.engines.append(MeanEngine(engine, variant, self.calls, variant == self.wrong_variant))
         return self.engines[-1]
 
@@ -89,7 +91,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(latency, "usable_here", lambda *_: ("fp32", "int8"))
     monkeypatch.setattr(latency, "load_golden", lambda _: golden())
     monkeypatch.setattr("cytodino.bundle.golden.load_golden", lambda *_, **__: golden())
-    monkeypatch.setattr("cytodino.engines.selection.providers_found", lambda: ["cpu"])
+    monkeypatch.setattr(latency, "providers_found", lambda: ["cpu"])
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
     return bench
 
 
@@ -186,6 +189,48 @@ def test_a_bundle_of_which_nothing_passed_is_not_timed(
         measure_latency(bench.path, device="cpu")
 
 
+def test_a_device_that_does_not_open_is_left_out_aloud_unless_it_was_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "providers_found", lambda: ["cuda", "cpu"])
+    said: list[str] = []
+
+    report = measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
+
+    assert [one.description.device for one in report.loaded] == ["cpu", "cpu"]
+    assert "without onnxruntime fp32 on cuda: CUDA does not load" in said
+    with pytest.raises(EngineError, match="CUDA does not load"):
+        measure_latency(bench.path, device="cuda")
+
+
+def test_what_an_engine_warns_of_is_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = MeanEngine.describe
+    monkeypatch.setattr(
+        MeanEngine,
+        "describe",
+        lambda self: plain(self).model_copy(update={"warnings": ("two wheels",)}),
+    )
+    said: list[str] = []
+    measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
+    assert said.count("warning: two wheels") == 2
+
+
+def test_a_busy_machine_is_said_and_recorded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("os.getloadavg", lambda: (1e4, 0.0, 0.0))
+    report = measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
+    assert "the machine is busy (load 10000.0" in said[0]
+    assert report.load_average == 1e4
+
+
+def test_a_system_without_a_load_average_is_measured_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.getloadavg")
+    report = measure_latency(bench.path, batch_sizes=(1,), rounds=1)
+    assert report.load_average is None
+
+
 def test_percentiles_worked_by_hand() -> None:
     seconds = [0.010] * 50 + [0.020] * 45 + [0.100] * 5
 
@@ -258,3 +303,23 @@ def test_a_missing_bundle_is_one_line_and_exit_2(tmp_path: Path) -> None:
     assert len(result.stderr.strip().splitlines()) == 1
     with pytest.raises(MissingPathError):
         measure_latency(tmp_path / "absent")
+
+
+def test_the_installed_program_times_a_real_bundle(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    bundle, file = write_bundle(tmp_path / "bundle"), tmp_path / "latency.json"
+    command = ["latency", str(bundle), "--batch-sizes", "1,4", "--rounds", "2", "--device", "cpu"]
+
+    done = subprocess.run(
+        [Path(sys.executable).with_name("cytodino-bench"), *command, "--json", file],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime (cpu)" in done.stdout
+    (one,) = LatencyReport.model_validate_json(file.read_text()).loaded
+    assert one.parity_n == GOLDEN_CELLS
+    assert one.agreement == 1.0
+    assert one.description.provider == "CPUExecutionProvider"

@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ from cytodino.evaluation import Evaluation, evaluate
 from cytodino.evaluation_report import write_report
 from cytodino.run import Run
 from cytodino.taxonomy import CODES, index_of
+from tests.batch.tiny_bundle import reference_logits, write_bundle
 
 STEP = 12
 """A cell's grey value over this is the class that `PaintedEngine` sees in it."""
@@ -457,3 +460,35 @@ def test_a_missing_model_is_one_line_and_exit_2(
     result = command(tmp_path / "absent", images)
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_real_bundle_is_evaluated_without_torch(images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    bundle, out = write_bundle(tmp_path / "bundle"), tmp_path / "report"
+    script = "import sys\nsys.modules['torch'] = None\nfrom cytodino.cli import main\nmain()\n"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "evaluate", bundle, images, "--out", out],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    with (out / "predictions.csv").open(newline="") as file:
+        predicted = [row["predicted"] for row in csv.DictReader(file)]
+    cells = open_cells(images)
+    logits = reference_logits([cells.read(index) for index in range(len(cells))])
+    assert predicted == codes_of(logits.argmax(axis=1))
+    about = json.loads((out / "evaluation.json").read_text())["provenance"]
+    assert about["engine"]["provider"] == "CPUExecutionProvider"
+
+
+def test_what_the_engine_warns_of_is_said(
+    bundle: Path, images: Path, engine: PaintedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = engine.describe().model_copy(update={"warnings": ("CUDA did not load",)})
+    monkeypatch.setattr(engine, "describe", lambda: described)
+    said: list[str] = []
+    evaluate(bundle, images, say=said.append)
+    assert said == ["warning: CUDA did not load"]
