@@ -1,5 +1,6 @@
 """`cytodino train`: from labelled cells to a run."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
     "--workers",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Processes that load cells; the result is the same.  [default: 2]",
+    help="Processes that load cells; the result is the same.  [default: 0 on a CPU, else up to 8]",
 )
 def train(
     data: Path,
@@ -92,6 +93,9 @@ def train(
     test part (20 %, scored once, at the end).
     """
     _require_libraries()
+    # Read by OpenMP when torch is first imported. Threads that spin while they wait made a step
+    # eight times slower on a machine that had other work to do, and gain little on an idle one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     recipe = _recipe(backbone, tune, chosen)
 
     from cytodino.training.terminal import TerminalObserver
@@ -112,7 +116,8 @@ def train(
 
 def _recipe(backbone: str, tune: "Tune | None", chosen: dict[str, Any]) -> "Recipe":
     from cytodino.recipe import default_recipe
-    from cytodino.run import MANIFEST, open_run
+    from cytodino.run import open_run
+    from cytodino.run_manifest import MANIFEST
 
     pretrained = backbone not in _NAMED
     if chosen["image_size"] is None and pretrained and (Path(backbone) / MANIFEST).is_file():
