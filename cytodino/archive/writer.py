@@ -79,10 +79,10 @@ def write_archive(
         write = _write_files if encoding == "jpeg" else _write_pixels
         sizes = write(new, cells, compression, progress)
         _write_tables(new.hdf5, cells)
-        new.hdf5.attrs["format"] = FORMAT
         new.hdf5.attrs["version"] = VERSION
-        new.hdf5.attrs["slide"] = cells.slide if slide is None else slide
-        new.hdf5.attrs["channel_order"] = "rgb"
+        _write_text(new.hdf5, "format", FORMAT)
+        _write_text(new.hdf5, "slide", cells.slide if slide is None else slide)
+        _write_text(new.hdf5, "channel_order", "rgb")
     return Written(sizes)
 
 
@@ -180,6 +180,14 @@ def _write_tables(file: h5py.File, cells: "CellSource") -> None:
     if cells.coords is not None:
         coords = np.asarray(cells.coords, dtype=np.int64)
         file.create_dataset("coords", data=coords, **_table(n, 2))
+
+
+def _write_text(file: h5py.File, name: str, text: str) -> None:
+    # Fixed length again: it lies in the header, under its checksum. Text of variable length lies
+    # in a heap that has none, and HDF5 was seen to read a damaged one for ever.
+    data = text.encode("utf-8", "replace")  # a folder may be called what is no UTF-8
+    kind = h5py.string_dtype("utf-8", max(1, len(data)))
+    file.attrs.create(name, np.array(data, dtype=kind), dtype=kind)
 
 
 def _table(*shape: int) -> dict[str, Any]:

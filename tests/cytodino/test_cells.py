@@ -183,7 +183,8 @@ CELLS = None
 
 
 def read_in_child(index):
-    return os.getpid(), CELLS.read(index)
+    crop = CELLS.read(index)
+    return CELLS._opened_in, os.getpid(), crop
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
@@ -193,7 +194,7 @@ def test_a_forked_process_opens_the_archive_itself(folder, tmp_path, encoding):
     CELLS = open_cells(tmp_path / "a.h5")
     CELLS.read(0)
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
-        for index, (process, crop) in enumerate(pool.map(read_in_child, range(5))):
-            assert process != os.getpid()
+        for index, (opened_in, process, crop) in enumerate(pool.map(read_in_child, range(5))):
+            assert opened_in == process != os.getpid()
             np.testing.assert_array_equal(crop, draw(index))
     np.testing.assert_array_equal(CELLS.read(4), draw(4))

@@ -133,6 +133,14 @@ class TestReading:
             assert opened.labels.tolist() == [3, -1, 5, 1, 1, 1, 1]
             assert opened.labels.dtype == np.int64
 
+    def test_attributes_may_be_text_of_any_kind(self, archive):
+        with h5py.File(archive, "r+") as file:
+            for name, text in {"format": "cytodino-archive", "slide": "grün 7"}.items():
+                del file.attrs[name]
+                file.attrs[name] = text
+        with open_archive(archive) as opened:
+            assert opened.slide == "grün 7"
+
     def test_slide_is_the_files_name_where_it_is_not_said(self, archive):
         with h5py.File(archive, "r+") as file:
             del file.attrs["slide"]
@@ -183,6 +191,12 @@ class TestRefusedArchives:
             assert writer.stdout.readline() == b"open\n"
             refused(archive, "is open for writing in another program")
             writer.stdin.close()
+
+    def test_left_open_by_a_writer_that_was_killed(self, archive, tmp_path):
+        with h5py.File(archive, "r+", libver="v110") as file:
+            file.flush()
+            (tmp_path / "copy.h5").write_bytes(archive.read_bytes())
+        refused(tmp_path / "copy.h5", "or was when that was killed")
 
     def test_without_crops_lists_what_there_is(self, tmp_path):
         with h5py.File(tmp_path / "a.h5", "w") as file:
