@@ -7,12 +7,12 @@ def test_a_terminal_gets_count_rate_and_time_left(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with show_progress("slide [1]", 10) as advance:
+    with show_progress("slide [red]", 10) as advance:
         advance(4)
         advance(6)
     seen = capsys.readouterr()
     assert seen.out == ""
-    assert "slide [1]" in seen.err
+    assert "slide [red]" in seen.err
     assert "10/10" in seen.err
     assert "crops/s" in seen.err
     assert "0:00:00" in seen.err

@@ -185,3 +185,11 @@ def test_an_engine_that_strays_on_an_archive_gets_nothing_written(
     assert sum(batch[0] for batch in engine.batches) == 20  # not one crop beyond the sample
     assert (outcome.status, outcome.exit_code) == ("refused", 4)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_of_damaged_rows_alone_still_has_its_results(tmp_path, run, crops):
+    (outcome,) = run(write_crops(tmp_path / "slide.h5", crops[:3], damaged=[0, 1, 2]))
+    assert outcome.exit_code == 3
+    assert {entry["percent"] for entry in summary_of(tmp_path / "out/slide")["classes"]} == {0}
+    quarantine = (tmp_path / "out/slide/quarantine.csv").read_text(encoding="utf-8")
+    assert quarantine.count("\n") == 4
