@@ -3,6 +3,7 @@
 import click
 
 from cytodino.commands.evaluate import evaluate
+from cytodino.commands.import_checkpoint import import_checkpoint
 from cytodino.commands.pack import pack
 from cytodino.commands.synth import synth
 from cytodino.commands.train import train
@@ -22,3 +23,4 @@ main.add_command(synth)
 main.add_command(pack)
 main.add_command(train)
 main.add_command(evaluate)
+main.add_command(import_checkpoint)

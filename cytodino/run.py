@@ -6,151 +6,27 @@ A folder without `run.json` is no run: that file is written last, and whole.
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from cytodino.errors import InputError, MissingPathError
-from cytodino.metrics import Scores
-from cytodino.recipe import Recipe, Tune
-from cytodino.taxonomy import CODES, require_order
+from cytodino.run_manifest import MANIFEST, SCHEMA, RunManifest
 
 if TYPE_CHECKING:
     from cytodino.cells import CellSource
 
-SCHEMA = 1
-MANIFEST = "run.json"
 SPLIT = "split.csv"
 HEAD = "head.safetensors"
 ADAPTER = "adapter"
 BACKBONE = "backbone"
 _NO_RUN = "give the folder that `cytodino train --out` wrote"
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class BackboneRecord(_Record):
-    """Which DINOv3 the run stands on, and how to tell it from another."""
-
-    source: str
-    """As it was asked for: Hub id, folder, run, or the name of a configuration."""
-    kind: Literal["hub", "folder", "run", "random"]
-    stored: bool
-    """True if the weights lie in the run's own `backbone/`."""
-    revision: str | None = None
-    """Commit on the Hub, for kind hub."""
-    path: str | None = None
-    """Absolute, for kind folder: where the weights are read from, unless stored."""
-    sha256: dict[str, str]
-    """Of `config.json` and every file of weights, by name; checked whenever they are loaded."""
-
-
-class LoraRecord(_Record):
-    """The adapter in `adapter/`."""
-
-    rank: int
-    alpha: int
-    dropout: float
-
-
-class HeadRecord(_Record):
-    """The shape of the decoder head in `head.safetensors`."""
-
-    hidden: int
-    layers: int
-    heads: int
-    feedforward: int
-    dropout: float
-
-
-class DataRecord(_Record):
-    """The cells that were trained on."""
-
-    path: str
-    """Absolute."""
-    kind: Literal["folder", "archive"]
-    fingerprint: str
-    """See `CellSource.fingerprint`: the same cells give the same one."""
-    n: int
-
-
-class SplitRecord(_Record):
-    """How the cells were divided; which cell went where stands in `split.csv`."""
-
-    seed: int
-    fractions: dict[str, float]
-    """Share asked for, by part."""
-    rule: str
-    """What was done with classes too small for all parts."""
-    counts: dict[str, dict[str, int]]
-    """Cells by part and class code."""
-
-
-class PartMetrics(_Record):
-    """What the finished model scores on one part."""
-
-    loss: float
-    """Mean cross-entropy, nats."""
-    scores: Scores
-
-
-class EpochRecord(_Record):
-    """One line of the training's course."""
-
-    epoch: int
-    """From 1."""
-    train_loss: float
-    validation_loss: float
-    weighted_f1: float
-    """On the validation part, as are macro F1 and accuracy."""
-    macro_f1: float
-    accuracy: float
-
-
-class RunManifest(_Record):
-    """`run.json`."""
-
-    schema_version: int = SCHEMA
-    created: datetime
-    """UTC."""
-    classes: tuple[str, ...] = CODES
-    """In the order of the logits."""
-    image_size: int = Field(ge=16)
-    """Side of the square the model sees, pixels."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    tune: Tune
-    backbone: BackboneRecord
-    lora: LoraRecord | None
-    head: HeadRecord
-    recipe: Recipe
-    data: DataRecord
-    split: SplitRecord
-    parameters: tuple[int, int]
-    """How many were trained, of how many."""
-    best_epoch: int
-    """From 1; the highest weighted F1 on the validation part."""
-    history: tuple[EpochRecord, ...]
-    metrics: dict[str, PartMetrics]
-    """Of the best epoch, by part: validation, and test, which is looked at once, at the end."""
-    seconds: float
-    """Wall time of the whole training."""
-    device: str
-    versions: dict[str, str]
-    """Of Python, CytoDINO and the libraries that took part."""
-
-    @field_validator("classes")
-    @classmethod
-    def _known_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        require_order(value, where=MANIFEST)
-        return value
 
 
 @dataclass(frozen=True)
@@ -186,10 +62,16 @@ class Run:
         MissingPathError
             If they are gone.
         InputError
-            If they are not the same cells any more.
+            If they are not the same cells any more, or the run was imported and has none.
         """
         from cytodino.cells import open_cells
 
+        if self.manifest.data is None:
+            raise InputError(
+                "was imported, and names no cells of its own",
+                where=self.path,
+                mend="name cells by option (--data, --golden)",
+            )
         path = Path(self.manifest.data.path)
         if not path.exists():
             raise MissingPathError(
@@ -249,7 +131,47 @@ def open_run(path: Path) -> Run:
     for name in needed:
         if not (path / name).exists():
             raise InputError(f"{name} is missing", where=path, mend="copy the run again, whole")
-    return Run(path, manifest, _read_split(path / SPLIT))
+    split = {} if manifest.split is None else _read_split(path / SPLIT)
+    return Run(path, manifest, split)
+
+
+def require_free(out: Path) -> None:
+    """Refuse a place for a new run that is taken.
+
+    Raises
+    ------
+    InputError
+        If it is a file, or a folder that is not empty.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(
+            "is there already", where=out, mend="choose another --out, or remove it yourself"
+        )
+
+
+@contextmanager
+def new_run_folder(out: Path) -> Iterator[None]:
+    """Make a run's folder, and take it away again if what fills it does not end well.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made.
+    """
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made: {error.strerror}", where=out, mend="choose another --out"
+        ) from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(out)
+        if existed:
+            out.mkdir()
+        raise
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:

@@ -25,7 +25,8 @@ from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.libraries import quiet_libraries
 from cytodino.modeling.lora import load_adapter, merge_adapter, save_adapter
 from cytodino.modeling.preprocessing import Preprocess
-from cytodino.run import ADAPTER, BACKBONE, HEAD, MANIFEST, BackboneRecord, Run, open_run
+from cytodino.run import ADAPTER, BACKBONE, HEAD, Run, open_run
+from cytodino.run_manifest import MANIFEST, BackboneRecord, HeadRecord
 
 
 def load_run(run: Run | Path, *, merged: bool = True) -> CytoDino:
@@ -119,6 +120,17 @@ def save_weights(model: CytoDino, folder: Path, backbone: Backbone) -> BackboneR
         revision=backbone.revision,
         path=str(backbone.folder) if backbone.kind == "folder" else None,
         sha256=hashes,
+    )
+
+
+def describe_head(head: DecoderHead) -> HeadRecord:
+    """Record a head's shape, so that it can be built again before its weights are read."""
+    return HeadRecord(
+        hidden=head.hidden,
+        layers=head.layers,
+        heads=head.heads,
+        feedforward=head.feedforward,
+        dropout=head.dropout,
     )
 
 

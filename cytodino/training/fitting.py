@@ -21,7 +21,7 @@ from transformers import (
 from cytodino.metrics import score
 from cytodino.modeling.classifier import CytoDino
 from cytodino.recipe import Recipe
-from cytodino.run import EpochRecord
+from cytodino.run_manifest import EpochRecord
 from cytodino.training.data import CellDataset, EpochSampler
 from cytodino.training.observer import Observer
 

@@ -1,6 +1,6 @@
 """Who is told how a training goes; a terminal in `cytodino.training.terminal`."""
 
-from cytodino.run import EpochRecord
+from cytodino.run_manifest import EpochRecord
 
 
 class Observer:

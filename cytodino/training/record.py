@@ -6,13 +6,12 @@ from importlib.metadata import version
 
 from cytodino import __version__
 from cytodino.modeling.classifier import CytoDino
-from cytodino.modeling.head import DecoderHead
+from cytodino.modeling.loading import describe_head
 from cytodino.modeling.preprocessing import MEAN, STD
 from cytodino.recipe import Recipe
-from cytodino.run import (
+from cytodino.run_manifest import (
     BackboneRecord,
     DataRecord,
-    HeadRecord,
     LoraRecord,
     PartMetrics,
     RunManifest,
@@ -47,7 +46,7 @@ def compose_manifest(
         tune=recipe.tune,
         backbone=backbone,
         lora=lora if recipe.tune == "lora" else None,
-        head=_describe_head(model.head),
+        head=describe_head(model.head),
         recipe=recipe,
         data=DataRecord(
             path=str(divided.cells.path.resolve()),
@@ -65,16 +64,6 @@ def compose_manifest(
         seconds=round(seconds, 1),
         device=device,
         versions=_versions(),
-    )
-
-
-def _describe_head(head: DecoderHead) -> HeadRecord:
-    return HeadRecord(
-        hidden=head.hidden,
-        layers=head.layers,
-        heads=head.heads,
-        feedforward=head.feedforward,
-        dropout=head.dropout,
     )
 
 

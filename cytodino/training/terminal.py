@@ -13,7 +13,7 @@ from rich.progress import (
 )
 
 from cytodino.console import interactive
-from cytodino.run import EpochRecord
+from cytodino.run_manifest import EpochRecord
 from cytodino.training.observer import Observer
 
 _HEADER = "epoch  train loss  validation loss  weighted F1  macro F1  accuracy"

@@ -1,10 +1,7 @@
 """From labelled cells to a run folder."""
 
-import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,7 +9,6 @@ from torch.nn import functional
 from transformers import set_seed
 
 from cytodino.cells import open_cells
-from cytodino.errors import InputError
 from cytodino.metrics import score
 from cytodino.modeling.backbone import DEFAULT
 from cytodino.modeling.classifier import CytoDino, count_parameters
@@ -21,17 +17,15 @@ from cytodino.modeling.libraries import quiet_libraries
 from cytodino.modeling.loading import open_backbone, save_weights
 from cytodino.modeling.preprocessing import Preprocess
 from cytodino.recipe import Recipe
-from cytodino.run import PartMetrics, Run, open_run, write_manifest, write_split
+from cytodino.run import Run, new_run_folder, open_run, require_free, write_manifest, write_split
+from cytodino.run_manifest import PartMetrics
 from cytodino.training.augmentation import Augment
-from cytodino.training.building import build_model, choose_device
+from cytodino.training.building import build_model, choose_device, default_workers
 from cytodino.training.data import CellDataset
 from cytodino.training.fitting import BestEpoch, fit
 from cytodino.training.observer import Observer
 from cytodino.training.parts import DividedCells, describe, divide, read_all
 from cytodino.training.record import compose_manifest
-
-_WORKERS = 2
-"""Processes that load cells unless told otherwise."""
 
 
 def train(
@@ -57,7 +51,7 @@ def train(
         Hub id, folder, earlier run, or the name of a configuration (random weights).
     device : auto, cpu or cuda
     workers : int, optional
-        Processes that load cells.
+        Processes that load cells, see `default_workers`. The result is the same.
     observer : Observer, optional
 
     Raises
@@ -72,7 +66,7 @@ def train(
     started = time.monotonic()
     observer = observer or Observer()
     quiet_libraries()
-    _require_free(out)
+    require_free(out)
     device = choose_device(device)
     divided = divide(open_cells(data), seed=recipe.seed)
     set_seed(recipe.seed)
@@ -82,7 +76,7 @@ def train(
     describe(divided, observer)
     observer.say(f"training {parameters[0]:,} of {parameters[1]:,} parameters on {device}")
     read_all(divided.cells, observer)
-    with _new_folder(out):
+    with new_run_folder(out):
         course = _fit(model, divided, recipe, device, workers, out, observer)
         metrics = _judge(model, divided, recipe, observer)
         record = save_weights(model, out, origin)
@@ -124,7 +118,7 @@ def _fit(
             dataset("validation"),
             recipe=recipe,
             device=device,
-            workers=_WORKERS if workers is None else workers,
+            workers=default_workers(device) if workers is None else workers,
             folder=Path(folder),
             observer=observer,
         )
@@ -150,29 +144,3 @@ def _judge(
             f"accuracy {scores.accuracy:.4f} on {scores.n} cells"
         )
     return metrics
-
-
-def _require_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            "is there already", where=out, mend="choose another --out, or remove it yourself"
-        )
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[None]:
-    """Make the run's folder, and take it away again if the training does not end well."""
-    existed = out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot be made: {error.strerror}", where=out, mend="choose another --out"
-        ) from error
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(out)
-        if existed:
-            out.mkdir()
-        raise

@@ -23,7 +23,8 @@ from cytodino.bundle.manifest import (
     write_manifest,
 )
 from cytodino.limits import Limits
-from cytodino.run import MANIFEST, Run
+from cytodino.run import Run
+from cytodino.run_manifest import MANIFEST
 from cytodino_export.gate import ParityChain
 from cytodino_export.gate_cells import GateCells
 from cytodino_export.licence import licence_of, write_licence
@@ -116,8 +117,9 @@ def _provenance(run: Run, cells: GateCells, parts: Parts) -> Provenance:
             "tune": manifest.tune,
             "lora": manifest.lora.model_dump(mode="json") if manifest.lora else None,
             "head": manifest.head.model_dump(mode="json"),
-            "recipe": manifest.recipe.model_dump(mode="json"),
-            "split": manifest.split.model_dump(mode="json"),
+            "recipe": manifest.recipe.model_dump(mode="json") if manifest.recipe else None,
+            "split": manifest.split.model_dump(mode="json") if manifest.split else None,
+            "imported": manifest.imported.model_dump(mode="json") if manifest.imported else None,
             "metrics": {
                 part: {"loss": found.loss, "weighted_f1": found.scores.weighted_f1}
                 for part, found in manifest.metrics.items()
@@ -125,7 +127,7 @@ def _provenance(run: Run, cells: GateCells, parts: Parts) -> Provenance:
             "versions": manifest.versions,
         },
         backbone=manifest.backbone.model_dump(mode="json"),
-        data=manifest.data.model_dump(mode="json"),
+        data=manifest.data.model_dump(mode="json") if manifest.data else {},
         acceptance=dict(cells.acceptance_source),
         golden=cells.golden_source,
         versions=chain.machine.versions | {"python": chain.machine.python},

@@ -113,8 +113,9 @@ def choose_cells(
 
 
 def _open_data(run: Run, data: Path | None) -> CellSource:
-    path = Path(run.manifest.data.path) if data is None else data
-    if not path.exists():
+    recorded = run.manifest.data
+    path = Path(recorded.path) if data is None and recorded else data
+    if path is not None and not path.exists():
         raise MissingPathError(path, mend=MEND_DATA)
     return run.open_cells() if data is None else open_cells(data)
 

@@ -1,0 +1,146 @@
+"""`run.json`: what a run is, where it came from, and how it did; no torch."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cytodino.metrics import Scores
+from cytodino.recipe import Recipe, Tune
+from cytodino.taxonomy import CODES, require_order
+
+SCHEMA = 1
+MANIFEST = "run.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BackboneRecord(_Record):
+    """Which DINOv3 the run stands on, and how to tell it from another."""
+
+    source: str
+    """As it was asked for: Hub id, folder, run, or the name of a configuration."""
+    kind: Literal["hub", "folder", "run", "random"]
+    stored: bool
+    """True if the weights lie in the run's own `backbone/`."""
+    revision: str | None = None
+    """Commit on the Hub, for kind hub."""
+    path: str | None = None
+    """Absolute, for kind folder: where the weights are read from, unless stored."""
+    sha256: dict[str, str]
+    """Of `config.json` and every file of weights, by name; checked whenever they are loaded."""
+
+
+class LoraRecord(_Record):
+    """The adapter in `adapter/`."""
+
+    rank: int
+    alpha: int
+    dropout: float
+
+
+class HeadRecord(_Record):
+    """The shape of the decoder head in `head.safetensors`."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feedforward: int
+    dropout: float
+
+
+class DataRecord(_Record):
+    """The cells that were trained on."""
+
+    path: str
+    """Absolute."""
+    kind: Literal["folder", "archive"]
+    fingerprint: str
+    """See `CellSource.fingerprint`: the same cells give the same one."""
+    n: int
+
+
+class SplitRecord(_Record):
+    """How the cells were divided; which cell went where stands in `split.csv`."""
+
+    seed: int
+    fractions: dict[str, float]
+    """Share asked for, by part."""
+    rule: str
+    """What was done with classes too small for all parts."""
+    counts: dict[str, dict[str, int]]
+    """Cells by part and class code."""
+
+
+class ImportRecord(_Record):
+    """Where a run came from that was not trained here."""
+
+    file: str
+    """Name of the checkpoint, without its folder."""
+    sha256: str
+    source: str
+    """Who writes checkpoints of this form."""
+
+
+class PartMetrics(_Record):
+    """What the finished model scores on one part."""
+
+    loss: float
+    """Mean cross-entropy, nats."""
+    scores: Scores
+
+
+class EpochRecord(_Record):
+    """One line of the training's course."""
+
+    epoch: int
+    """From 1."""
+    train_loss: float
+    validation_loss: float
+    weighted_f1: float
+    """On the validation part, as are macro F1 and accuracy."""
+    macro_f1: float
+    accuracy: float
+
+
+class RunManifest(_Record):
+    """`run.json`."""
+
+    schema_version: int = SCHEMA
+    created: datetime
+    """UTC."""
+    classes: tuple[str, ...] = CODES
+    """In the order of the logits."""
+    image_size: int = Field(ge=16)
+    """Side of the square the model sees, pixels."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    tune: Tune
+    backbone: BackboneRecord
+    lora: LoraRecord | None
+    head: HeadRecord
+    recipe: Recipe | None
+    """None, as are data, split and best epoch, for a run that was imported."""
+    data: DataRecord | None
+    split: SplitRecord | None
+    imported: ImportRecord | None = None
+    parameters: tuple[int, int]
+    """How many were trained, of how many."""
+    best_epoch: int | None
+    """From 1; the highest weighted F1 on the validation part."""
+    history: tuple[EpochRecord, ...]
+    metrics: dict[str, PartMetrics]
+    """Of the best epoch, by part: validation, and test, which is looked at once, at the end."""
+    seconds: float
+    """Wall time of the whole training."""
+    device: str
+    versions: dict[str, str]
+    """Of Python, CytoDINO and the libraries that took part."""
+
+    @field_validator("classes")
+    @classmethod
+    def _known_order(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        require_order(value, where=MANIFEST)
+        return value
