@@ -152,7 +152,8 @@ def _critical(scores: "Scores") -> "Table | str":
     if not errors.pairs:
         return told
     rest = len(errors.pairs) - PAIRS_SHOWN
-    more = f"and {rest} rarer kinds, all of them in evaluation.json (--out DIR)" if rest > 0 else None
+    told_in = "all of them in evaluation.json (--out DIR)"
+    more = f"and {rest} rarer kinds, {told_in}" if rest > 0 else None
     table = _table(told, more, ("true -> predicted", "cells"))
     for pair in errors.pairs[:PAIRS_SHOWN]:
         table.add_row(f"{pair.true} -> {pair.predicted}", str(pair.count))
