@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["CHECKSUMS", "cache_key", "compile_through"]
+__all__ = ["CHECKSUMS", "cache_key", "compile_through", "hash_file"]
 
 CHECKSUMS = "sha256.json"
 """File of an entry: sha256 of each of its other files, by name."""
@@ -22,20 +22,24 @@ CHECKSUMS = "sha256.json"
 Compiled = TypeVar("Compiled")
 
 
-def cache_key(model: Path, *conditions: str) -> str:
-    """Name an entry: 64 hex digits over the model's bytes and all that its compiling depends on.
+def hash_file(path: Path) -> str:
+    """Return a file's sha256, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_key(content: str, *conditions: str) -> str:
+    """Name an entry: 64 hex digits over the model's content and all its compiling depends on.
 
     Parameters
     ----------
-    model : Path
-        Hashed whole, so that a model exported again to the same path is another entry.
+    content : str
+        The file's hash: a model exported again to the same path is another entry.
     conditions : str
         Version of the engine, CPU and its flags, precision, shape, threads: whatever changes the
         compiled form. A condition too many costs a recompilation; one too few, wrong answers.
     """
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(json.dumps([digest, *conditions]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([content, *conditions]).encode()).hexdigest()
 
 
 def compile_through(folder: Path, compile_in: Callable[[Path | None], Compiled]) -> Compiled:
@@ -87,9 +91,4 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != CHECKSUMS:
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {path.name: hash_file(path) for path in folder.iterdir() if path.name != CHECKSUMS}

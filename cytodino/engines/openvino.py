@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.engines.base import CheckedEngine, EngineDescription
-from cytodino.engines.compiled_cache import cache_key, compile_through
+from cytodino.engines.compiled_cache import cache_key, compile_through, hash_file
 from cytodino.engines.openvino_library import (
     PROVIDER,
     failure_types,
@@ -40,6 +40,10 @@ CROPS_PER_REQUEST = {"throughput": 4, "latency": 1}
 1.4 times the crops/s in bf16 and 1.2 times in INT8 with bf16; 8 gave no more than 4."""
 
 
+STREAMS = {"throughput": 2, "latency": 1}
+"""Streams, by goal; each holds its own copy of the weights."""
+
+
 class OpenVinoEngine(CheckedEngine):
     """An ONNX model on OpenVINO's CPU device.
 
@@ -48,6 +52,11 @@ class OpenVinoEngine(CheckedEngine):
     (INT8 with bf16: 1.4 times a dynamic batch), needs no second compilation for a second size of
     crop, and every crop is answered by the same kernels whatever its batch: fixed and dynamic
     batches differ by up to 3 % of the logits' spread in bf16 and INT8. Short requests are padded.
+
+    Streams are models compiled one by one, never OpenVINO's own NUM_STREAMS: those share packed
+    weights under their address in memory, addresses are used again while a model is built, and
+    INT8 layers were given one another's weights (2026.4, a tiny DINOv3: logits wrong by 0.3 to
+    1.3 times their spread, another error at each opening). It costs a copy of the weights each.
 
     Parameters
     ----------
@@ -62,7 +71,8 @@ class OpenVinoEngine(CheckedEngine):
     goal : {"throughput", "latency"}
         Several streams that compute side by side, or one with all threads.
     streams : int, optional
-        By default OpenVINO's own choice for the goal; never more than there are threads.
+        Parts that compute side by side and share out the threads; by default `STREAMS`, and
+        never more than there are threads.
     crops_per_request : int, optional
         The constant batch, `CROPS_PER_REQUEST` by default.
     cache : Path, optional
@@ -113,11 +123,12 @@ class OpenVinoEngine(CheckedEngine):
                 f"this CPU has no bf16, which the variant {variant} needs",
                 mend="use the variant int8 or fp32",
             )
-        options = _compile_options(precision, goal, threads or cores_available(), streams)
+        self._threads = threads or cores_available()
+        shares = _share_out(self._threads, streams or STREAMS[goal])
+        options = [_compile_options(precision, share, self._threads) for share in shares]
         try:
             self._compiled = self._compile(ov, core, model, options, cache)
-            requests: int = self._property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-            self._slots = [_Slot(ov, self._compiled, self._chunk) for _ in range(requests)]
+            self._slots = [_Slot(ov, compiled, self._chunk) for compiled in self._compiled]
         except self._failures as error:
             raise EngineError(
                 f"openvino {self._version} cannot open the model: {last_line(error)}",
@@ -167,48 +178,56 @@ class OpenVinoEngine(CheckedEngine):
             del self._slots, self._compiled
 
     def _compile(
-        self, ov: Any, core: Any, model: Path, options: dict[str, Any], cache: Path | None
-    ) -> Any:
+        self,
+        ov: Any,
+        core: Any,
+        model: Path,
+        streams: list[dict[str, str | int | bool]],
+        cache: Path | None,
+    ) -> list[Any]:
+        """Compile the model once for each stream's options."""
         graph = read_graph(ov, model)
         graph.reshape({"crops": [self._chunk, -1, -1, 3]})
 
-        def compile_in(folder: Path | None) -> Any:
+        def compile_in(options: dict[str, str | int | bool], folder: Path | None) -> Any:
             kept = {} if folder is None else {"CACHE_DIR": str(folder)}
             return core.compile_model(graph, PROVIDER, options | kept)
 
         if cache is None:
-            return compile_in(None)
+            return [compile_in(options, None) for options in streams]
         machine = describe_machine()
         conditions = (ov.__version__, machine.system, machine.cpu, *machine.flags)
-        key = cache_key(model, *conditions, str(self._chunk), repr(sorted(options.items())))
-        return compile_through(cache / key, compile_in)
-
-    def _property(self, name: str) -> Any:
-        return self._compiled.get_property(name)
+        content = hash_file(model)
+        return [
+            compile_through(
+                cache / cache_key(content, *conditions, str(self._chunk), repr(options)),
+                partial(compile_in, options),
+            )
+            for options in streams
+        ]
 
     def _check_options(self, precision: str, streams: int | None) -> tuple[str, ...]:
         """Read back what was compiled; refuse another precision, return warnings for the rest."""
-        found: str = self._property("INFERENCE_PRECISION_HINT").get_type_name()
+        found: str = self._compiled[0].get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if found != precision:
             raise EngineError(
                 f"openvino compiled {self.variant} at {found}, not {precision}",
                 mend="use another variant, or another version of openvino",
             )
-        self._provider = ",".join(self._property("EXECUTION_DEVICES"))
+        self._provider = ",".join(self._compiled[0].get_property("EXECUTION_DEVICES"))
         self._options: dict[str, str | int | bool] = {
             "precision": found,
-            "execution_mode": self._property("EXECUTION_MODE_HINT").name.lower(),
+            "execution_mode": self._compiled[0].get_property("EXECUTION_MODE_HINT").name.lower(),
             "goal": self._goal,
-            "streams": self._property("NUM_STREAMS"),
-            "threads": self._property("INFERENCE_NUM_THREADS"),
-            "requests": len(self._slots),
+            "streams": len(self._compiled),
+            "threads": self._threads,
             "crops_per_request": self._chunk,
-            "pinning": self._property("ENABLE_CPU_PINNING"),
-            "from_cache": self._property("LOADED_FROM_CACHE"),
+            "pinning": self._compiled[0].get_property("ENABLE_CPU_PINNING"),
+            "from_cache": all(one.get_property("LOADED_FROM_CACHE") for one in self._compiled),
         }
-        if streams is None or self._options["streams"] == streams:
+        if streams is None or streams == len(self._compiled):
             return ()
-        return (f"{streams} streams were asked for, openvino gave {self._options['streams']}",)
+        return (f"{streams} streams were asked for, there are threads for {self._threads}",)
 
 
 class _Slot:
@@ -260,17 +279,19 @@ def _names(table: dict[str, Any]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def _compile_options(
-    precision: str, goal: str, threads: int, streams: int | None
-) -> dict[str, Any]:
-    options = {
+def _share_out(threads: int, streams: int) -> list[int]:
+    """Threads of each stream; never a stream without one."""
+    streams = max(1, min(streams, threads))
+    return [threads // streams + (index < threads % streams) for index in range(streams)]
+
+
+def _compile_options(precision: str, threads: int, all_threads: int) -> dict[str, str | int | bool]:
+    return {
         "INFERENCE_PRECISION_HINT": precision,
         "EXECUTION_MODE_HINT": "ACCURACY",
-        "PERFORMANCE_HINT": goal.upper(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        # Pinned to a part of the cores, two processes would be pinned to the same part.
-        "ENABLE_CPU_PINNING": threads >= (os.cpu_count() or 1),
+        # Pinned to a part of the cores, two streams or processes would take the same part.
+        "ENABLE_CPU_PINNING": threads == all_threads >= (os.cpu_count() or 1),
     }
-    if streams is None and goal == "latency":
-        streams = 1  # the hint takes one stream a socket
-    return options if streams is None else options | {"NUM_STREAMS": streams}

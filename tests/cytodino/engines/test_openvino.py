@@ -128,19 +128,30 @@ def test_throughput_has_streams_and_latency_has_all_threads_in_one(model_path: P
         found = engine.describe()
         assert (found.engine, found.variant, found.device) == ("openvino", "fp32", "cpu")
         assert (found.provider, found.warnings) == ("CPU", ())
-        assert found.options["streams"] == found.options["requests"] == 1
-        assert (found.options["threads"], found.options["crops_per_request"]) == (2, 1)
+        assert (found.options["streams"], found.options["threads"]) == (1, 2)
+        assert (found.options["goal"], found.options["crops_per_request"]) == ("latency", 1)
         assert found.options["execution_mode"] == "accuracy"
-    with OpenVinoEngine(model_path, threads=2, streams=2) as engine:
+    with OpenVinoEngine(model_path, threads=2) as engine:
         found = engine.describe()
-        assert found.options["streams"] == 2
+        assert (found.options["streams"], found.options["threads"]) == (2, 2)
         assert (found.options["goal"], found.options["crops_per_request"]) == ("throughput", 4)
+
+
+def test_streams_share_out_the_threads_and_share_no_weights(model_path: Path) -> None:
+    with OpenVinoEngine(model_path, threads=3, streams=2) as engine:
+        found = [
+            (one.get_property("NUM_STREAMS"), one.get_property("INFERENCE_NUM_THREADS"))
+            for one in engine._compiled
+        ]
+        asked = engine_module._share_out(7, 3), engine_module._share_out(2, 5)
+    assert [streams for streams, _ in found] == [1, 1]
+    assert asked == ([3, 2, 2], [1, 1])
 
 
 def test_fewer_streams_than_asked_for_is_said_beside_the_notes(model_path: Path) -> None:
     with OpenVinoEngine(model_path, threads=1, streams=2, notes=("cuda is not used",)) as engine:
         warnings = engine.describe().warnings
-    assert warnings == ("cuda is not used", "2 streams were asked for, openvino gave 1")
+    assert warnings == ("cuda is not used", "2 streams were asked for, there are threads for 1")
 
 
 def test_threads_are_this_process_share_of_the_cores_and_a_share_is_not_pinned(
