@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.bundle.golden import check_golden
 from cytodino.engines import Engine, open_engine
-from cytodino.errors import EngineError, ParityError
+from cytodino.errors import EngineError, InputError, ParityError
 from cytodino_batch.options import CPU_BATCH, CUDA_BATCH, ClassifyOptions
 from cytodino_batch.results import sha256_of
 from cytodino_batch.summary import NOT_CHECKED, Comparison
@@ -16,6 +16,8 @@ GOLDEN_CELLS = 32
 """Golden cells that are run before the first crop; `cytodino-export verify` runs all of them."""
 
 RUN_MANIFEST = "run.json"
+
+GIVE_ITS_RUN = "give the run that the bundle was exported from, or export this one"
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,20 @@ class Session:
 def open_session(options: ClassifyOptions) -> Iterator[Session]:
     """Open bundle and engine, and hold the engine against PyTorch on golden cells.
 
-    The reference of `--parity live` has to pass the same golden cells, which shows that it is
-    the run that the bundle was exported from.
+    A reference has to be the run that the bundle was exported from: its `run.json` is the one
+    that the bundle names, and in live parity PyTorch itself has to pass the same golden cells.
 
     Raises
     ------
+    InputError
+        If the reference is another run.
     BundleError, EngineError, MissingExtraError
         If bundle or engine cannot be opened.
     ParityError
         If no variant has passed, or the engine or the reference strays on the golden cells.
     """
     bundle = open_bundle(options.bundle)
+    reference_sha256 = _hash_reference(bundle, options)
     with ExitStack() as stack:
         engine = stack.enter_context(
             open_engine(
@@ -69,7 +74,7 @@ def open_session(options: ClassifyOptions) -> Iterator[Session]:
         reference = None
         if options.parity == "live":
             reference = stack.enter_context(_open_reference(bundle, options))
-            _require_golden(bundle, reference, batch_size, mend="give the run it was exported from")
+            _require_golden(bundle, reference, batch_size, mend=GIVE_ITS_RUN)
         golden = None
         if options.parity != "off":
             golden = _require_golden(
@@ -85,7 +90,7 @@ def open_session(options: ClassifyOptions) -> Iterator[Session]:
             batch_size=batch_size,
             golden=golden,
             reference=reference,
-            reference_sha256=_hash_reference(options),
+            reference_sha256=reference_sha256,
         )
 
 
@@ -112,8 +117,18 @@ def _require_golden(bundle: Bundle, engine: Engine, batch_size: int, *, mend: st
     return Comparison.of(report)
 
 
-def _hash_reference(options: ClassifyOptions) -> str | None:
+def _hash_reference(bundle: Bundle, options: ClassifyOptions) -> str | None:
+    """Hash the reference's `run.json`, and refuse one that the bundle was not exported from."""
     if options.reference is None:
         return None
     manifest = options.reference / RUN_MANIFEST
-    return sha256_of(manifest) if manifest.is_file() else None
+    if not manifest.is_file():
+        raise InputError(f"holds no {RUN_MANIFEST}", where=options.reference, mend=GIVE_ITS_RUN)
+    found = sha256_of(manifest)
+    if bundle.manifest.provenance.run.get("sha256", found) != found:
+        raise InputError(
+            "is not the run that the bundle was exported from",
+            where=options.reference,
+            mend=GIVE_ITS_RUN,
+        )
+    return found

@@ -1,12 +1,16 @@
+import hashlib
+
 import pytest
 
-from cytodino.errors import BundleError, EngineError, ParityError
+from cytodino.errors import BundleError, EngineError, InputError, ParityError
 from cytodino_batch import session as session_module
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.session import choose_batch_size, open_session
 
 from .conftest import PixelEngine
 from .tiny_bundle import reference_logits, write_bundle
+
+EMPTY_SHA256 = hashlib.sha256(b"{}").hexdigest()
 
 
 class Numpy(PixelEngine):
@@ -25,6 +29,13 @@ def options(tmp_path):
         return ClassifyOptions(archives=(), bundle=bundle, out=tmp_path / "out", **changes)
 
     return build
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_bytes(b"{}")
+    return tmp_path / "run"
 
 
 @pytest.fixture
@@ -97,24 +108,40 @@ def test_a_changed_bundle_is_refused(options, tmp_path):
 
 
 def test_live_parity_opens_the_reference_and_checks_that_it_fits_the_bundle(
-    options, pytorch, tmp_path
+    options, pytorch, run, tmp_path
 ):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/run.json").write_text("{}")
     opened = pytorch(Numpy())
-    with open_session(options(parity="live", reference=tmp_path / "run", device="cpu")) as session:
+    bundle = write_bundle(tmp_path / "named", run=EMPTY_SHA256)
+    asked = options(bundle=bundle, parity="live", reference=run, device="cpu")
+    with open_session(asked) as session:
         assert session.reference is not None
-        assert session.reference_sha256 is not None
-        assert session.reference_sha256.startswith("44136fa3")  # sha256 of "{}"
-    assert opened == [{"device": "cpu", "reference": tmp_path / "run"}]
+        assert session.reference_sha256 == EMPTY_SHA256
+    assert opened == [{"device": "cpu", "reference": run}]
 
 
-def test_a_run_that_the_bundle_was_not_made_from_is_refused(options, pytorch, tmp_path):
+def test_weights_that_the_bundle_was_not_made_from_are_refused(options, pytorch, run):
     reference = Numpy()
     reference.logits = lambda crops: -reference_logits(list(crops))
     pytorch(reference)
     with (
-        pytest.raises(ParityError, match=r"pytorch fp32.*give the run it was exported from"),
+        pytest.raises(ParityError, match=r"pytorch fp32.*give the run that the bundle was"),
+        open_session(options(parity="live", reference=run)),
+    ):
+        pass
+
+
+def test_a_run_of_another_name_than_the_bundle_gives_is_refused(options, run, tmp_path):
+    bundle = write_bundle(tmp_path / "other", run="0" * 64)
+    with (
+        pytest.raises(InputError, match="is not the run that the bundle was exported from"),
+        open_session(options(bundle=bundle, parity="off", engine="pytorch", reference=run)),
+    ):
+        pass
+
+
+def test_a_reference_that_is_no_run_is_refused(options, tmp_path):
+    with (
+        pytest.raises(InputError, match=r"holds no run\.json"),
         open_session(options(parity="live", reference=tmp_path)),
     ):
         pass

@@ -35,8 +35,8 @@ def reference_logits(crops: list[np.ndarray]) -> np.ndarray:
     )
 
 
-def write_bundle(path: Path, *, drift: float = 0.0, verdict: str = "passed") -> Path:
-    """Write a bundle; `drift` is added to one golden logit of each cell."""
+def write_bundle(path: Path, *, drift: float = 0.0, verdict: str = "passed", run: str = "") -> Path:
+    """Write a bundle; `drift` is added to one golden logit, `run` is the sha256 of its run."""
     path.mkdir(parents=True)
     _write_model(path / "model.fp32.onnx")
     crops = draw_crops(GOLDEN_CELLS, seed=9)
@@ -69,7 +69,7 @@ def write_bundle(path: Path, *, drift: float = 0.0, verdict: str = "passed") -> 
         },
         limits=dict(LIMITS),
         provenance=Provenance(
-            run={},
+            run={"sha256": run} if run else {},
             backbone={},
             data={},
             acceptance={},
