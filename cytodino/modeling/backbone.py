@@ -38,7 +38,7 @@ INDEX = "model.safetensors.index.json"
 _MODEL_TYPE = "dinov3_vit"
 _MODEL: Any = DINOv3ViTModel
 """Through Any: what its constructors declare to a type checker differs between versions."""
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _ACCESS = (
     "ask for access on the model's page, run `hf auth login`, or give a local folder "
     "written by save_pretrained"
@@ -177,7 +177,7 @@ def weight_files(folder: Path) -> list[Path]:
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             names = [INDEX, *sorted(set(index["weight_map"].values()))]
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError("cannot be read", where=folder / INDEX, mend=_SAVE) from error
     files = [folder / name for name in (CONFIG, *names)]
     for file in files:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from cytodino.cells import MemoryCells
 from cytodino.modeling.backbone import SHAPES
 from cytodino.modeling.classifier import CytoDino

@@ -1,4 +1,5 @@
 import torch
+
 from cytodino.modeling.classifier import CytoDino, count_parameters
 from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.preprocessing import Preprocess

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from cytodino.modeling.head import DecoderHead, fitting_heads
 
 

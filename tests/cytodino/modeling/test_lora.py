@@ -3,6 +3,8 @@ import re
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from cytodino.errors import MergeError, MissingPathError
 from cytodino.modeling.backbone import load_folder
 from cytodino.modeling.lora import (
@@ -15,7 +17,6 @@ from cytodino.modeling.lora import (
     save_adapter,
     translate,
 )
-from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture
@@ -86,9 +87,7 @@ def test_an_adapter_of_either_version_of_transformers_loads_and_answers_alike(
         folder / "adapter",
         lambda key: re.sub(rf"^{stem}(model\.)?layer\.", f"{stem}{prefix}", key),
     )
-    assert all(
-        key.startswith(stem + prefix) for key in load_file(folder / "adapter" / WEIGHTS)
-    )
+    assert all(key.startswith(stem + prefix) for key in load_file(folder / "adapter" / WEIGHTS))
     model = load_adapter(load_folder(folder / "backbone"), folder / "adapter")
     assert torch.equal(ask(model, pixels), answer)
 

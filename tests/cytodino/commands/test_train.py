@@ -1,0 +1,108 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from cytodino.cli import main
+from cytodino.commands import train as module
+from cytodino.run import open_run
+
+SMALL = ["--backbone", "mini", "--device", "cpu", "--lora-rank", "2", "--lora-alpha", "4"]
+
+
+@pytest.fixture(autouse=True)
+def mini(monkeypatch):
+    """A configuration small enough to train in a second."""
+    from cytodino.modeling.backbone import SHAPES
+
+    monkeypatch.setitem(SHAPES, "mini", (32, 2, 2))
+    monkeypatch.setattr(module, "_NAMED", (*module._NAMED, "mini"))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    random = np.random.default_rng(0)
+    for code in ("BLA", "LYT"):
+        (folder / code).mkdir(parents=True)
+        for number in range(5):
+            crop = random.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(crop).save(folder / code / f"{number}.png")
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def test_a_base_from_scratch_and_an_adapter_on_it(images, tmp_path):
+    base, adapted = tmp_path / "base", tmp_path / "adapted"
+    result = run(images, "--out", base, *SMALL, "--epochs", "1", "--image-size", "32")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(base)
+    assert "weighted F1" in result.stderr and "test: " in result.stderr
+    manifest = open_run(base).manifest
+    assert (manifest.tune, manifest.image_size, manifest.lora) == ("full", 32, None)
+    assert (manifest.recipe.learning_rate, manifest.recipe.epochs) == (5e-4, 1)
+    result = run(
+        images, "--out", adapted, "--backbone", base, *SMALL[2:], "--epochs", "1", "--seed", "5"
+    )
+    assert result.exit_code == 0, result.output
+    manifest = open_run(adapted).manifest
+    assert (manifest.tune, manifest.image_size) == ("lora", 32)
+    assert (manifest.lora.rank, manifest.lora.alpha, manifest.recipe.seed) == (2, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "code", "said"),
+    [
+        (lambda p: None, ["missing"], 2, "missing: no such file or folder"),
+        (lambda p: (p / "empty").mkdir(), ["empty"], 1, "empty: "),
+        (lambda p: (p / "out").mkdir() or (p / "out/x").touch(), ["images"], 1, "already"),
+        (
+            lambda p: (p / "images/BLA/0.png").write_bytes(b""),
+            ["images"],
+            1,
+            "images/BLA/0.png: ",
+        ),
+        (lambda p: None, ["images", "--backbone", "./none"], 2, "none: no such file"),
+        (lambda p: None, ["images", "--image-size", "33"], 1, "choose 32"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    images, tmp_path, monkeypatch, prepare, arguments, code, said
+):
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    # A value named twice is the later one's.
+    result = run(arguments[0], "--out", "out", *SMALL, "--image-size", "32", *arguments[1:])
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ") and said in last
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_library_is_one_line_with_the_command_that_mends_it(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    result = run(images, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "torch is not installed; run: pip install 'cytodino[train]'" in result.stderr
+
+
+def test_the_installed_program_answers_without_loading_torch(tmp_path):
+    code = (
+        "import sys; from cytodino.cli import main\n"
+        "try: main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--backbone" in done.stdout

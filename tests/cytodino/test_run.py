@@ -1,0 +1,216 @@
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytodino.cells import MemoryCells, open_cells
+from cytodino.errors import InputError, MissingPathError, TaxonomyError
+from cytodino.recipe import Recipe
+from cytodino.run import (
+    ADAPTER,
+    BACKBONE,
+    HEAD,
+    SPLIT,
+    new_run_folder,
+    open_run,
+    require_free,
+    write_manifest,
+    write_split,
+)
+from cytodino.run_manifest import (
+    MANIFEST,
+    SCHEMA,
+    BackboneRecord,
+    DataRecord,
+    HeadRecord,
+    LoraRecord,
+    RunManifest,
+    SplitRecord,
+)
+from cytodino.taxonomy import CODES
+
+IDS = ["BLA/a.png", "BLA/b.png", "LYT/c.png", "LYT/d.png"]
+PARTS = ["train", "test", "train", "validation"]
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    for row, name in enumerate(IDS):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (row, 0, 0)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def manifest(images):
+    return RunManifest(
+        created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        image_size=64,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.2, 0.2, 0.2),
+        tune="lora",
+        backbone=BackboneRecord(source="tiny", kind="random", stored=True, sha256={"a": "b"}),
+        lora=LoraRecord(rank=2, alpha=4, dropout=0.1),
+        head=HeadRecord(hidden=32, layers=1, heads=4, feedforward=64, dropout=0.2),
+        recipe=Recipe(),
+        data=DataRecord(
+            path=str(images), kind="folder", fingerprint=open_cells(images).fingerprint(), n=4
+        ),
+        split=SplitRecord(seed=0, fractions={"train": 1.0}, rule="any", counts={}),
+        parameters=(1, 2),
+        best_epoch=1,
+        history=(),
+        metrics={},
+        seconds=1.5,
+        device="cpu",
+        versions={"python": "3.11"},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, manifest):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / HEAD).touch()
+    (path / ADAPTER).mkdir()
+    (path / BACKBONE).mkdir()
+    write_split(path, IDS, PARTS)
+    write_manifest(path, manifest)
+    return path
+
+
+def change(folder, **fields):
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, **fields}))
+
+
+def test_a_run_comes_back_as_it_was_written(folder, manifest):
+    run = open_run(folder)
+    assert run.manifest == manifest
+    assert run.split == {
+        "train": ["BLA/a.png", "LYT/c.png"],
+        "test": ["BLA/b.png"],
+        "validation": ["LYT/d.png"],
+    }
+    assert (folder / SPLIT).read_text().splitlines()[:2] == ["id,part", "BLA/a.png,train"]
+    assert run.manifest.classes == CODES
+    assert not list(folder.glob("*.partial"))
+
+
+def test_its_cells_are_found_again(folder, images):
+    run = open_run(folder)
+    cells = run.open_cells()
+    assert cells.path == images
+    assert run.rows(cells, "train").tolist() == [0, 2]
+    assert run.rows(cells, "train").dtype == np.int64
+
+
+def test_its_cells_are_missed_when_they_are_gone(folder, images):
+    images.rename(images.with_name("elsewhere"))
+    with pytest.raises(MissingPathError, match="put the cells of this run back"):
+        open_run(folder).open_cells()
+
+
+def test_other_cells_in_their_place_are_refused(folder, images):
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(images / IDS[0])
+    with pytest.raises(InputError, match="changed since the run was trained"):
+        open_run(folder).open_cells()
+
+
+def test_an_imported_run_has_no_cells(folder):
+    change(folder, data=None, split=None)
+    run = open_run(folder)
+    assert run.split == {}
+    with pytest.raises(InputError, match="was imported"):
+        run.open_cells()
+
+
+def test_a_part_that_is_not_there_is_refused(folder):
+    run = open_run(folder)
+    with pytest.raises(InputError, match="no part 'calibration'; choose from train, test"):
+        run.rows(run.open_cells(), "calibration")
+
+
+def test_a_source_that_lacks_cells_is_refused(folder):
+    other = MemoryCells([np.zeros((4, 4, 3), np.uint8)], ids=[IDS[0]])
+    with pytest.raises(InputError, match="1 cells of the run's train part .* first: LYT/c.png"):
+        open_run(folder).rows(other, "train")
+
+
+def test_a_path_that_is_not_there_is_missed(tmp_path):
+    with pytest.raises(MissingPathError):
+        open_run(tmp_path / "none")
+
+
+def test_a_folder_without_a_manifest_is_no_run(folder):
+    (folder / MANIFEST).unlink()
+    with pytest.raises(InputError, match=r"is no run: it has no run\.json; give the folder"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"classes": []}', '{"schema_version": "x"}'])
+def test_a_damaged_manifest_is_refused(folder, content):
+    (folder / MANIFEST).write_text(content)
+    with pytest.raises(InputError, match=r"run\.json: is damaged"):
+        open_run(folder)
+
+
+def test_a_newer_schema_is_refused(folder):
+    change(folder, schema_version=SCHEMA + 1)
+    with pytest.raises(InputError, match="newer than 1; upgrade cytodino"):
+        open_run(folder)
+
+
+def test_a_wrong_field_is_named(folder):
+    change(folder, image_size="large")
+    with pytest.raises(InputError, match="image_size: Input should be a valid integer"):
+        open_run(folder)
+
+
+def test_classes_in_another_order_are_refused(folder):
+    change(folder, classes=list(reversed(CODES)))
+    with pytest.raises(TaxonomyError, match=r"run\.json: .*in this order: ABE ART"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize("name", [HEAD, ADAPTER, BACKBONE, SPLIT])
+def test_a_missing_file_is_named(folder, name):
+    path = folder / name
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        open_run(folder)
+
+
+def test_a_split_of_another_form_is_refused(folder):
+    (folder / SPLIT).write_text("name\n")
+    with pytest.raises(InputError, match="does not begin with id,part"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize("taken", ["file", "folder"])
+def test_a_place_that_is_taken_is_refused(tmp_path, taken):
+    out = tmp_path / "out"
+    require_free(out)
+    if taken == "file":
+        out.touch()
+    else:
+        out.mkdir()
+        require_free(out)
+        (out / "mine").touch()
+    with pytest.raises(InputError, match="is there already"):
+        require_free(out)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="cannot be made"),
+        new_run_folder(tmp_path / "file" / "run"),
+    ):
+        pass

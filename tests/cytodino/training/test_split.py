@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from cytodino.training.split import FRACTIONS, count_by_class, part_sizes, split_cells
+
+SIZES = {1: 40, 3: 10, 5: 3, 7: 2, 9: 1, 11: 7}
+LABELS = np.repeat(list(SIZES), list(SIZES.values()))
+IDS = [f"cell-{row}" for row in range(len(LABELS))]
+
+
+def counts(parts, label):
+    return {part: int(((label == LABELS) & (parts == part)).sum()) for part in FRACTIONS}
+
+
+@pytest.mark.parametrize(
+    ("n", "train", "validation", "test"),
+    [
+        (1, 1, 0, 0),
+        (2, 1, 0, 1),
+        (3, 1, 1, 1),
+        (4, 2, 1, 1),
+        (10, 7, 1, 2),
+        (40, 28, 4, 8),
+        (200, 140, 20, 40),
+    ],
+)
+def test_a_class_is_divided_by_the_stated_rule(n, train, validation, test):
+    assert part_sizes(n, FRACTIONS) == {"train": train, "validation": validation, "test": test}
+
+
+def test_every_class_is_divided_on_its_own():
+    parts = split_cells(LABELS, IDS, seed=0)
+    for label, n in SIZES.items():
+        assert counts(parts, label) == part_sizes(n, FRACTIONS)
+
+
+def test_four_parts_are_divided_alike():
+    fractions = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
+    priority = ("train", "test", "validation", "calibration")
+    parts = split_cells(LABELS, IDS, seed=0, fractions=fractions, priority=priority)
+    three = LABELS == 5
+    assert sorted(parts[three]) == ["test", "train", "validation"]
+    assert [(parts[LABELS == 1] == part).sum() for part in fractions] == [24, 4, 4, 8]
+
+
+def test_the_seed_decides():
+    first = split_cells(LABELS, IDS, seed=0)
+    assert (first == split_cells(LABELS, IDS, seed=0)).all()
+    assert (first != split_cells(LABELS, IDS, seed=1)).any()
+
+
+def test_the_order_of_the_cells_does_not_matter():
+    parts = dict(zip(IDS, split_cells(LABELS, IDS, seed=0), strict=True))
+    order = np.random.default_rng(0).permutation(len(IDS))
+    shuffled = [IDS[row] for row in order]
+    again = split_cells(LABELS[order], shuffled, seed=0)
+    assert dict(zip(shuffled, again, strict=True)) == parts
+
+
+def test_another_class_joining_changes_nothing_for_the_others():
+    parts = split_cells(LABELS, IDS, seed=0)
+    labels = np.append(LABELS, [20, 20, 20])
+    joined = split_cells(labels, [*IDS, "x", "y", "z"], seed=0)
+    assert (joined[: len(LABELS)] == parts).all()
+
+
+def test_cells_are_counted_by_code():
+    assert count_by_class(np.array([20, 0, 20])) == {"ABE": 1, "PMO": 2}

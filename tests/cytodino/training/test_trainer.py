@@ -1,0 +1,162 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cytodino.cells import open_cells
+from cytodino.errors import CropError, InputError, TaxonomyError, TrainingError
+from cytodino.modeling.inference import predict
+from cytodino.modeling.loading import load_run
+from cytodino.recipe import Recipe
+from cytodino.run import open_run
+from cytodino.training import trainer
+from cytodino.training.trainer import train
+
+
+@pytest.fixture
+def trained(images, recipe, listener, tmp_path):
+    run = train(
+        images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu", observer=listener
+    )
+    return run, listener
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_training_leaves_a_run_and_nothing_else(trained):
+    run, _ = trained
+    assert files(run.path) == [
+        "backbone", "backbone/config.json", "backbone/model.safetensors",
+        "head.safetensors", "run.json", "split.csv",
+    ]  # fmt: skip
+
+
+def test_the_run_tells_what_was_done(trained, images):
+    run, _ = trained
+    manifest = run.manifest
+    cells = open_cells(images)
+    assert manifest.data.fingerprint == cells.fingerprint()
+    assert (manifest.data.kind, manifest.data.n) == ("folder", 33)
+    assert manifest.backbone.kind == "random"
+    assert manifest.lora is None
+    assert manifest.recipe.epochs == len(manifest.history) == 2
+    assert manifest.split.counts["train"]["BLA"] == 7
+    assert manifest.parameters[0] == manifest.parameters[1] - 32  # the mask token
+    assert manifest.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert manifest.seconds > 0
+    sizes = {part: len(ids) for part, ids in run.split.items()}
+    assert sizes == {"train": 23, "validation": 3, "test": 7}
+
+
+def test_its_figures_are_those_of_the_model_that_was_written(trained, images):
+    run, _ = trained
+    cells = open_cells(images)
+    model = load_run(run)
+    for part in ("validation", "test"):
+        rows = run.rows(cells, part)
+        predictions = predict(model, cells, rows).argmax(axis=1)
+        recorded = run.manifest.metrics[part]
+        assert recorded.scores.accuracy == pytest.approx(
+            float((predictions == cells.labels[rows]).mean())
+        )
+    best = run.manifest.history[run.manifest.best_epoch - 1]
+    validation = run.manifest.metrics["validation"]
+    assert validation.scores.weighted_f1 == pytest.approx(best.weighted_f1)
+    assert validation.loss == pytest.approx(best.validation_loss, abs=1e-4)
+    assert best.weighted_f1 == max(epoch.weighted_f1 for epoch in run.manifest.history)
+
+
+def test_progress_and_epochs_are_reported(trained):
+    _, listener = trained
+    assert [task for task, *_ in listener.tasks] == [
+        "checking images", "training", "scoring the validation part", "scoring the test part",
+    ]  # fmt: skip
+    assert all(total == done for _, total, done in listener.tasks)
+    assert [record.epoch for record, _ in listener.epochs] == [1, 2]
+    assert listener.epochs[0][1]
+    assert np.isfinite([record.train_loss for record, _ in listener.epochs]).all()
+
+
+def test_colours_are_learnt(images, recipe, tmp_path):
+    recipe = recipe.model_copy(update={"epochs": 12})
+    run = train(images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu")
+    # Six of the seven test cells are of the three classes that can be learnt.
+    assert run.manifest.metrics["test"].scores.accuracy >= 6 / 7
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others(images, recipe, tmp_path):
+    def head(name, seed):
+        chosen = recipe.model_copy(update={"epochs": 1, "seed": seed})
+        run = train(images, tmp_path / name, recipe=chosen, backbone="mini", device="cpu")
+        return load_file(run.head_path)["classifier.weight"], run.split
+
+    first, again, other = head("a", 3), head("b", 3), head("c", 4)
+    assert torch.equal(first[0], again[0])
+    assert first[1] == again[1] != other[1]
+    assert not torch.equal(first[0], other[0])
+
+
+def test_an_adapter_on_an_earlier_run(trained, images, recipe, tmp_path):
+    base, _ = trained
+    chosen = recipe.model_copy(update={"tune": "lora"})
+    run = train(images, tmp_path / "lora", recipe=chosen, backbone=str(base.path), device="cpu")
+    assert run.manifest.backbone.kind == "run"
+    assert (run.manifest.lora.rank, run.manifest.lora.alpha) == (2, 4)
+    before = load_file(base.backbone_path / "model.safetensors")
+    after = load_file(run.backbone_path / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    adapter = load_file(run.adapter_path / "adapter_model.safetensors")
+    assert any(value.abs().max() > 0 for key, value in adapter.items() if "lora_B" in key)
+    cells = open_cells(images)
+    logits = [predict(load_run(run, merged=m), cells, range(5)) for m in (True, False)]
+    np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_done(images, recipe, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").touch()
+    with pytest.raises(InputError, match="is there already; choose another --out"):
+        train(images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu")
+    assert files(tmp_path / "run") == ["mine.txt"]
+
+
+@pytest.mark.parametrize("existed", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TrainingError("out of luck")])
+def test_an_interrupted_training_leaves_nothing(
+    images, recipe, tmp_path, monkeypatch, existed, error
+):
+    def interrupt(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(trainer, "_judge", interrupt)
+    out = tmp_path / "run"
+    if existed:
+        out.mkdir()
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        train(images, out, recipe=recipe, backbone="mini", device="cpu")
+    assert out.exists() == existed
+    assert not existed or files(out) == []
+
+
+def test_an_unreadable_image_ends_it_before_it_begins(images, recipe, tmp_path):
+    path = images / "LYT" / "LYT_01.png"
+    path.write_bytes(b"")
+    with pytest.raises(CropError, match=re.escape(str(path))):
+        train(images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_strange_classes_is_refused_by_name(images, recipe, tmp_path):
+    (images / "LYT").rename(images / "Lymphocytes")
+    with pytest.raises(TaxonomyError, match="Lymphocytes"):
+        train(images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu")
+
+
+def test_a_run_that_was_written_opens(trained):
+    run, _ = trained
+    assert open_run(run.path).manifest == run.manifest
+    assert isinstance(run.manifest.recipe, Recipe)
