@@ -12,7 +12,7 @@ from cytodino.bundle.manifest import EngineVerdict
 from cytodino.bundle.verdicts import record_verdicts
 from cytodino.engines.base import EngineDescription, batched_logits
 from cytodino.engines.probe import probe
-from cytodino.engines.selection import PROVIDERS, open_model, providers_found
+from cytodino.engines.selection import Target, open_model, targets_found
 from cytodino.errors import EngineError, ParityError
 from cytodino.machine import Machine, describe_machine
 from cytodino.parity import ParityReport, compare
@@ -85,13 +85,13 @@ def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None)
     say("checking files")
     bundle = open_bundle(path)
     machine = describe_machine()
-    devices = providers_found()
+    targets = targets_found()
     golden = load_golden(bundle)
     checks = []
     for variant in bundle.manifest.variants:
-        for device in devices:
-            say(f"checking {variant} on onnxruntime, {device}")
-            checks.append(_check(bundle, golden, machine, variant, device))
+        for target in targets:
+            say(f"checking {variant} on {target.engine}, {target.device}")
+            checks.append(_check(bundle, golden, machine, variant, target))
     verdicts = {
         variant: tuple(check.verdict for check in checks if check.variant == variant)
         for variant in bundle.manifest.variants
@@ -107,9 +107,9 @@ def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None)
     )
 
 
-def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, device: str) -> Check:
+def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, target: Target) -> Check:
     model = bundle.model_path(variant)
-    engine, provider = "onnxruntime", PROVIDERS[device]
+    engine, device, provider = target.engine, target.device, target.provider
 
     def unmeasured(
         verdict: Literal["failed", "unproven"],

@@ -1,6 +1,7 @@
 """Choose and open an engine and a variant for a bundle on the machine at hand."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cytodino.bundle.folder import Bundle
@@ -15,7 +16,14 @@ from cytodino.engines.onnxruntime import (
 )
 from cytodino.errors import EngineError, MissingExtraError, ParityError
 
-__all__ = ["PROVIDERS", "open_engine", "open_model", "providers_found"]
+__all__ = [
+    "PROVIDERS",
+    "Target",
+    "open_engine",
+    "open_model",
+    "providers_found",
+    "targets_found",
+]
 
 PREFERENCE = {
     "cpu": ("int8-bf16", "int8", "bf16", "fp32", "fp16"),
@@ -25,6 +33,17 @@ PREFERENCE = {
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 """ONNX Runtime's provider by device."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a variant can run on this machine: verdicts are reached for each."""
+
+    engine: str
+    device: str
+    """cpu or cuda."""
+    provider: str
+    """The engine's own name for what computes."""
 
 
 def open_engine(
@@ -103,24 +122,44 @@ def providers_found() -> Sequence[str]:
     return [device for device in ("cuda", "cpu") if PROVIDERS[device] in found]
 
 
+def targets_found() -> list[Target]:
+    """Where ONNX files can run on this machine, best first; listed is not yet loadable.
+
+    Raises
+    ------
+    MissingExtraError
+        If no engine is installed.
+    """
+    return [Target("onnxruntime", device, PROVIDERS[device]) for device in providers_found()]
+
+
 def _open_best(bundle: Bundle, asked: str, device: str, threads: int | None) -> Engine:
-    """Open what passed on the best device that has such a variant and loads."""
+    """Open what passed on the best target that has such a variant and loads."""
     notes: tuple[str, ...] = ()
-    for candidate in providers_found() if device == "auto" else [device]:
-        usable = usable_here(bundle, "onnxruntime", PROVIDERS[candidate])
+    for target in targets_found():
+        if device not in ("auto", target.device):
+            continue
+        usable = usable_here(bundle, target.engine, target.provider)
         if asked != "auto":
             usable = tuple(name for name in usable if name == asked)
         if not usable:
-            notes += (f"nothing asked for has passed on onnxruntime, {candidate}",)
+            notes += (f"nothing asked for has passed on {target.engine}, {target.device}",)
             continue
-        chosen = min(usable, key=PREFERENCE[candidate].index)
+        chosen = min(usable, key=PREFERENCE[target.device].index)
         model = bundle.model_path(chosen)
         try:
-            return open_model(model, variant=chosen, device=candidate, threads=threads, notes=notes)
+            return open_model(
+                model,
+                engine=target.engine,
+                variant=chosen,
+                device=target.device,
+                threads=threads,
+                notes=notes,
+            )
         except EngineError as error:
-            if device != "auto" or candidate == "cpu":
+            if device != "auto" or target.device == "cpu":
                 raise
-            notes += (f"{candidate} is not used: {error.what}",)
+            notes += (f"{target.device} is not used: {error.what}",)
     subject = "no variant has" if asked == "auto" else f"{asked} has not"
     raise ParityError(
         f"{subject} passed on onnxruntime, {device}",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from cytodino.bundle.manifest import EngineVerdict
 from cytodino.engines.base import Engine, EngineDescription, batched_logits
 from cytodino.engines.probe import probe
-from cytodino.engines.selection import PROVIDERS, open_model, providers_found
+from cytodino.engines.selection import Target, open_model, targets_found
 from cytodino.errors import EngineError, ParityError
 from cytodino.limits import Limits
 from cytodino.machine import Machine
@@ -182,16 +182,16 @@ class Gate:
 
     def judge(self, model: Path, variant: str, limits: Limits) -> list[Candidate]:
         """Try a variant on every engine and provider of this machine."""
-        return [self._judge(model, variant, device, limits) for device in providers_found()]
+        return [self._judge(model, variant, target, limits) for target in targets_found()]
 
-    def _judge(self, model: Path, variant: str, device: str, limits: Limits) -> Candidate:
-        engine, provider = "onnxruntime", PROVIDERS[device]
+    def _judge(self, model: Path, variant: str, target: Target, limits: Limits) -> Candidate:
+        engine, device = target.engine, target.device
         self._say(f"measuring {variant} on {engine}, {device}")
 
         def refuse(reason: str, *, tried: bool, opened: Engine | None = None) -> Candidate:
             verdict = EngineVerdict(
                 engine=engine,
-                provider=provider,
+                provider=target.provider,
                 machine=self.machine.cpu,
                 verdict="failed" if tried else "unproven",
                 reasons=(reason,),

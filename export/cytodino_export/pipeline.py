@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.bundle.manifest import SCHEMA_VERSION
-from cytodino.engines.selection import providers_found
+from cytodino.engines.selection import targets_found
 from cytodino.errors import ExportError, MissingExtraError
 from cytodino.limits import LIMITS, Limits
 from cytodino.machine import describe_machine
@@ -222,7 +222,7 @@ def _graph_metadata(run: Run) -> dict[str, Any]:
 
 def _require_libraries() -> None:
     """Say what is not installed before any work is done."""
-    providers_found()
+    targets_found()
     for name in ("peft", "onnx", "onnxscript"):
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(name, "export")

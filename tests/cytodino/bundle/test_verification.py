@@ -10,6 +10,7 @@ import pytest
 from cytodino.bundle import open_bundle, verification
 from cytodino.bundle.verdicts import machine_verdicts, usable_here
 from cytodino.bundle.verification import verify_bundle
+from cytodino.engines.selection import PROVIDERS, Target
 from cytodino.errors import BundleError, MissingExtraError
 
 CPU = "CPUExecutionProvider"
@@ -72,7 +73,8 @@ def test_a_cuda_that_does_not_load_proves_nothing(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe = verification.probe
-    monkeypatch.setattr(verification, "providers_found", lambda: ["cuda", "cpu"])
+    targets = [Target("onnxruntime", device, PROVIDERS[device]) for device in ("cuda", "cpu")]
+    monkeypatch.setattr(verification, "targets_found", lambda: targets)
     monkeypatch.setattr(
         verification,
         "probe",
