@@ -223,6 +223,7 @@ class OpenVinoEngine(CheckedEngine):
             "threads": self._threads,
             "crops_per_request": self._chunk,
             "pinning": self._compiled[0].get_property("ENABLE_CPU_PINNING"),
+            "tf32": False,  # a format of GPUs; said because every engine says it
             "from_cache": all(one.get_property("LOADED_FROM_CACHE") for one in self._compiled),
         }
         if streams is None or streams == len(self._compiled):

@@ -288,13 +288,14 @@ class TestCache:
             assert engine.describe().options["from_cache"] is False
             assert np.array_equal(engine.logits(draw(5)), expected)
 
-    def test_another_precision_shape_or_model_is_another_entry(
+    def test_another_model_shape_or_option_is_another_entry(
         self, models: dict[str, Path], tmp_path: Path
     ) -> None:
-        OpenVinoEngine(models["fp32"], cache=tmp_path).close()
-        OpenVinoEngine(models["int8"], cache=tmp_path, variant="int8").close()
-        OpenVinoEngine(models["fp32"], cache=tmp_path, crops_per_request=3).close()
-        assert len(list(tmp_path.iterdir())) == 3
+        OpenVinoEngine(models["fp32"], cache=tmp_path, threads=1).close()
+        OpenVinoEngine(models["int8"], cache=tmp_path, threads=1).close()
+        OpenVinoEngine(models["fp32"], cache=tmp_path, threads=1, crops_per_request=3).close()
+        OpenVinoEngine(models["fp32"], cache=tmp_path, threads=2, streams=1).close()
+        assert len(list(tmp_path.iterdir())) == 4
 
 
 def run_alone(program: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
