@@ -10,6 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field
 Tune = Literal["lora", "head", "full"]
 """What is trained: an adapter and the head, the head alone, or every weight."""
 
+DEFAULT_BACKBONE = "facebook/dinov3-vitl16-pretrain-lvd1689m"
+"""The published system's; gated on the Hub."""
+
+SHAPES: dict[str, tuple[int, int, int]] = {
+    "tiny": (192, 6, 3),
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+}
+"""Width, blocks and attention heads of the backbones that a name alone gives, with random weights;
+all but tiny are DINOv3's own ViT-S, B and L."""
+
 
 class Augmentation(BaseModel):
     """How a training crop is varied; a cell has no up, and a stain no exact colour."""

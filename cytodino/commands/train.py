@@ -12,8 +12,6 @@ from cytodino.errors import MissingExtraError
 if TYPE_CHECKING:
     from cytodino.recipe import Recipe, Tune
 
-_BACKBONE = "facebook/dinov3-vitl16-pretrain-lvd1689m"
-_NAMED = ("tiny", "small", "base", "large")
 _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
 
 
@@ -28,9 +26,9 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
 )
 @click.option(
     "--backbone",
-    default=_BACKBONE,
     metavar="HUB_ID|DIR|RUN|tiny|small|base|large",
-    help="What to build on. A name alone is a configuration with random weights.",
+    help="What to build on; a name alone is a configuration with random weights.  "
+    "[default: facebook/dinov3-vitl16-pretrain-lvd1689m]",
 )
 @click.option(
     "--tune",
@@ -81,7 +79,7 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
 def train(
     data: Path,
     out: Path,
-    backbone: str,
+    backbone: str | None,
     device: str,
     workers: int | None,
     tune: "Tune | None",
@@ -96,11 +94,13 @@ def train(
     # Read by OpenMP when torch is first imported. Threads that spin while they wait made a step
     # eight times slower on a machine that had other work to do, and gain little on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    recipe = _recipe(backbone, tune, chosen)
 
+    from cytodino.recipe import DEFAULT_BACKBONE
     from cytodino.training.terminal import TerminalObserver
     from cytodino.training.trainer import train as run_training
 
+    backbone = backbone or DEFAULT_BACKBONE
+    recipe = _recipe(backbone, tune, chosen)
     with TerminalObserver() as observer:
         run = run_training(
             data,
@@ -115,11 +115,11 @@ def train(
 
 
 def _recipe(backbone: str, tune: "Tune | None", chosen: dict[str, Any]) -> "Recipe":
-    from cytodino.recipe import default_recipe
+    from cytodino.recipe import SHAPES, default_recipe
     from cytodino.run import open_run
     from cytodino.run_manifest import MANIFEST
 
-    pretrained = backbone not in _NAMED
+    pretrained = backbone not in SHAPES
     if chosen["image_size"] is None and pretrained and (Path(backbone) / MANIFEST).is_file():
         chosen = {**chosen, "image_size": open_run(Path(backbone)).manifest.image_size}
     return default_recipe(

@@ -20,17 +20,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from cytodino.errors import InputError, MissingPathError
 from cytodino.modeling.libraries import quiet_libraries
-
-DEFAULT = "facebook/dinov3-vitl16-pretrain-lvd1689m"
-"""The published system's backbone; gated on the Hub."""
-
-SHAPES: dict[str, tuple[int, int, int]] = {
-    "tiny": (192, 6, 3),
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-}
-"""Width, blocks and attention heads by name; all but tiny are DINOv3's own ViT-S, B and L."""
+from cytodino.recipe import SHAPES
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"

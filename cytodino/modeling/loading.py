@@ -13,7 +13,6 @@ from transformers import DINOv3ViTModel
 
 from cytodino.errors import InputError, MissingPathError
 from cytodino.modeling.backbone import (
-    SHAPES,
     Backbone,
     load_backbone,
     load_folder,
@@ -25,6 +24,7 @@ from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.libraries import quiet_libraries
 from cytodino.modeling.lora import load_adapter, merge_adapter, save_adapter
 from cytodino.modeling.preprocessing import Preprocess
+from cytodino.recipe import SHAPES
 from cytodino.run import ADAPTER, BACKBONE, HEAD, Run, open_run
 from cytodino.run_manifest import MANIFEST, BackboneRecord, HeadRecord
 

@@ -10,13 +10,12 @@ from transformers import set_seed
 
 from cytodino.cells import open_cells
 from cytodino.metrics import score
-from cytodino.modeling.backbone import DEFAULT
 from cytodino.modeling.classifier import CytoDino, count_parameters
 from cytodino.modeling.inference import predict
 from cytodino.modeling.libraries import quiet_libraries
 from cytodino.modeling.loading import open_backbone, save_weights
 from cytodino.modeling.preprocessing import Preprocess
-from cytodino.recipe import Recipe
+from cytodino.recipe import DEFAULT_BACKBONE, Recipe
 from cytodino.run import Run, new_run_folder, open_run, require_free, write_manifest, write_split
 from cytodino.run_manifest import PartMetrics
 from cytodino.training.augmentation import Augment
@@ -33,7 +32,7 @@ def train(
     out: Path,
     *,
     recipe: Recipe,
-    backbone: str = DEFAULT,
+    backbone: str = DEFAULT_BACKBONE,
     device: str = "auto",
     workers: int | None = None,
     observer: Observer | None = None,

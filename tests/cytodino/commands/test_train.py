@@ -8,6 +8,7 @@ from PIL import Image
 
 from cytodino.cli import main
 from cytodino.commands import train as module
+from cytodino.recipe import DEFAULT_BACKBONE, SHAPES
 from cytodino.run import open_run
 
 SMALL = ["--backbone", "mini", "--device", "cpu", "--lora-rank", "2", "--lora-alpha", "4"]
@@ -16,10 +17,7 @@ SMALL = ["--backbone", "mini", "--device", "cpu", "--lora-rank", "2", "--lora-al
 @pytest.fixture(autouse=True)
 def mini(monkeypatch):
     """A configuration small enough to train in a second."""
-    from cytodino.modeling.backbone import SHAPES
-
     monkeypatch.setitem(SHAPES, "mini", (32, 2, 2))
-    monkeypatch.setattr(module, "_NAMED", (*module._NAMED, "mini"))
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -95,6 +93,10 @@ def test_a_missing_library_is_one_line_with_the_command_that_mends_it(
     result = run(images, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "torch is not installed; run: pip install 'cytodino[train]'" in result.stderr
+
+
+def test_the_help_names_the_backbone_that_is_the_default():
+    assert DEFAULT_BACKBONE in run("--help").stdout
 
 
 def test_the_installed_program_answers_without_loading_torch(tmp_path):

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from cytodino.cells import MemoryCells
-from cytodino.modeling.backbone import SHAPES
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.loading import open_backbone
 from cytodino.modeling.lora import add_adapter
 from cytodino.modeling.preprocessing import Preprocess
+from cytodino.recipe import SHAPES
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cytodino.modeling.backbone import SHAPES
-from cytodino.recipe import Recipe
+from cytodino.recipe import SHAPES, Recipe
 from cytodino.training.observer import Observer
 
 COLOURS = {"BLA": (200, 40, 40), "EOS": (40, 200, 40), "LYT": (40, 40, 200)}
