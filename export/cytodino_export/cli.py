@@ -82,9 +82,12 @@ def onnx(
     if result.bundle is not None:
         click.echo(result.bundle)
     if result.refused is not None:
-        kept = "kept for study, unusable" if result.bundle else "no bundle was written"
+        if result.bundle is not None:
+            message("kept for study, marked unusable")
         raise ParityError(
-            f"refused: {result.refused}", where=run, mend=f"{kept}; --help says what can be changed"
+            f"refused: {result.refused}",
+            where=run,
+            mend="give more cells with --data, or keep it for study with --allow-failing",
         )
 
 
