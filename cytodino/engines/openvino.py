@@ -54,9 +54,9 @@ class OpenVinoEngine(CheckedEngine):
     batches differ by up to 3 % of the logits' spread in bf16 and INT8. Short requests are padded.
 
     Streams are models compiled one by one, never OpenVINO's own NUM_STREAMS: those share packed
-    weights under their address in memory, addresses are used again while a model is built, and
-    INT8 layers were given one another's weights (2026.4, a tiny DINOv3: logits wrong by 0.3 to
-    1.3 times their spread, another error at each opening). It costs a copy of the weights each.
+    weights under their address in memory, which is used again while a model is built. With two,
+    the logits of an INT8 model were wrong by 0.3 of their spread in most openings, with one they
+    never were (2026.4, a tiny DINOv3). It costs a copy of the weights each.
 
     Parameters
     ----------
