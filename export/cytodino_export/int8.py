@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from cytodino.errors import ExportError
+from cytodino.errors import ExportError, MissingExtraError
 from cytodino_export.graph_parts import cut_at, open_graph
 from cytodino_export.graph_regions import Regions, find_regions
 from cytodino_export.qdq import extract_blocks, insert_blocks
@@ -105,8 +105,10 @@ def to_int8(
     Raises
     ------
     ExportError
-        If there are no crops, the graph is not that of a DINOv3 classifier, NNCF is missing or
-        cannot quantise it, or the result fails the ONNX checker.
+        If there are no crops, the graph is not that of a DINOv3 classifier, NNCF cannot quantise it,
+        or the result fails the ONNX checker.
+    MissingExtraError
+        If NNCF is not installed.
     """
     import onnx
 
@@ -170,9 +172,7 @@ def _quantise(
             )
             from nncf.quantization.range_estimator import RangeEstimatorParametersSet
         except ImportError as error:
-            raise ExportError(
-                f"NNCF cannot be loaded: {error}", mend="run: pip install nncf"
-            ) from error
+            raise MissingExtraError("nncf", "export") from error
         nncf.set_log_level(logging.ERROR)
         try:
             result: onnx.ModelProto = nncf.quantize(

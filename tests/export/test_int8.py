@@ -1,4 +1,5 @@
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from onnx.numpy_helper import from_array, to_array
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from cytodino.errors import ExportError
+from cytodino.errors import ExportError, MissingExtraError
 from cytodino.limits import Limits
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.head import DecoderHead
@@ -374,3 +375,11 @@ def test_the_childs_deliberate_error_is_one_line(
     with pytest.raises(FileNotFoundError, match="report"):
         quantise_in_child(source, tmp_path / "q.onnx", [])
     assert capsys.readouterr().err.startswith("failure: no crops to calibrate")
+
+
+def test_without_nncf_the_extra_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingExtraError, match=r"cytodino\[export\]"):
+        to_int8(source, tmp_path / "q.onnx", draw_crops(1, 1))
