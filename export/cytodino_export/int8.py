@@ -105,8 +105,8 @@ def to_int8(
     Raises
     ------
     ExportError
-        If there are no crops, the graph is not that of a DINOv3 classifier, NNCF cannot quantise it,
-        or the result fails the ONNX checker.
+        If there are no crops, the graph is not that of a DINOv3 classifier, NNCF cannot quantise
+        it, or the result fails the ONNX checker.
     MissingExtraError
         If NNCF is not installed.
     """
