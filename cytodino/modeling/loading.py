@@ -68,9 +68,14 @@ def open_backbone(source: str, *, image_size: int = 256) -> Backbone:
     Raises
     ------
     InputError
-        See `load_backbone` and `load_run`.
+        See `load_backbone` and `load_run`; also if a configuration's name is a folder's too.
     """
     if source in SHAPES:
+        if Path(source).exists():  # taking the random weights silently would cost a night
+            raise InputError(
+                f"{source} names a configuration with random weights, and a folder here",
+                mend=f"give ./{source} for the folder, or rename it",
+            )
         return random_backbone(source, image_size=image_size)
     if (Path(source) / MANIFEST).is_file():
         model = load_run(Path(source), merged=True).backbone

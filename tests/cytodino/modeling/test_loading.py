@@ -108,6 +108,16 @@ def test_random_weights_are_stored_in_the_run(tmp_path, crops):
     assert infer(load_run(tmp_path / "run"), crops).shape == (3, 21)
 
 
+def test_a_folder_with_the_name_of_a_configuration_is_not_guessed_about(
+    tmp_path, folder, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    folder.rename(tmp_path / "mini")
+    with pytest.raises(InputError, match=r"mini: names a configuration .* write \./mini for"):
+        open_backbone("mini")
+    assert open_backbone("./mini").kind == "folder"
+
+
 def test_an_earlier_run_gives_its_merged_backbone_to_the_next(tmp_path, folder, crops):
     write_run(tmp_path / "first", load_backbone(str(folder)))
     first = load_run(tmp_path / "first", merged=True)
@@ -119,6 +129,13 @@ def test_an_earlier_run_gives_its_merged_backbone_to_the_next(tmp_path, folder, 
     assert record.stored
     (tmp_path / "first").rename(tmp_path / "elsewhere")
     assert infer(load_run(tmp_path / "second"), crops).shape == (3, 21)
+
+
+def test_a_folder_called_like_a_configuration_is_not_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"give \./tiny for the folder"):
+        open_backbone("tiny")
 
 
 def test_a_hub_model_is_loaded_at_the_commit_that_was_recorded(tmp_path, folder, monkeypatch):
