@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-EXTRAS := export,cpu,dev
+EXTRAS := export,cpu,openvino,dev
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test check docs wheelhouse clean
@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 # make prints each line before it runs it: what is shown is what is run.
 demo: $(INSTALLED)
 	rm -rf demo
-	cytodino synth demo/cells-a --cells-per-class 40 --size 96 --stain a --seed 1
+	cytodino synth demo/cells-a --cells-per-class 36 --size 96 --stain a --seed 1
 	cytodino synth demo/cells-b --cells-per-class 50 --size 96 --stain b --seed 2 --sheet demo/cells-b.png
 	cytodino train demo/cells-a --out demo/base --backbone tiny --tune full --image-size 64 --epochs 12
 	cytodino train demo/cells-b --out demo/run --backbone demo/base --tune lora --image-size 64 --epochs 6

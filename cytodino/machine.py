@@ -31,6 +31,7 @@ LIBRARIES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "openvino",
+    "nncf",
     "torch",
     "transformers",
     "peft",

@@ -12,7 +12,7 @@ from cytodino.bundle.manifest import EngineVerdict
 from cytodino.bundle.verdicts import record_verdicts
 from cytodino.engines.base import EngineDescription, batched_logits
 from cytodino.engines.probe import probe
-from cytodino.engines.selection import Target, open_model, targets_found
+from cytodino.engines.selection import Target, open_model, targets_found, why_unproven
 from cytodino.errors import EngineError, ParityError
 from cytodino.machine import Machine, describe_machine
 from cytodino.parity import ParityReport, compare
@@ -49,13 +49,22 @@ class Verification(_Frozen):
     checks: tuple[Check, ...]
     usable: tuple[str, ...]
     """Variants that the export left usable."""
+    failed_at_export: tuple[tuple[str, str, str], ...] = ()
+    """Variant, engine and provider of what the export refused: no news if it fails here too."""
     record: str
     """File in this machine's cache that keeps the verdicts."""
 
     @property
     def refused(self) -> str | None:
         """Why the bundle is refused on this machine, or None."""
-        failed = [check for check in self.checks if check.verdict.verdict == "failed"]
+        failed = [
+            check
+            for check in self.checks
+            if check.verdict.verdict == "failed"
+            and check.variant in self.usable
+            and (check.variant, check.verdict.engine, check.verdict.provider)
+            not in self.failed_at_export
+        ]
         if failed:
             first = failed[0]
             reason = "; ".join(first.verdict.reasons)
@@ -89,7 +98,7 @@ def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None)
     golden = load_golden(bundle)
     checks = []
     for variant in bundle.manifest.variants:
-        for target in targets:
+        for target in (one for one in targets if variant in one.variants):
             say(f"checking {variant} on {target.engine}, {target.device}")
             checks.append(_check(bundle, golden, machine, variant, target))
     verdicts = {
@@ -103,6 +112,12 @@ def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None)
         machine=machine,
         checks=tuple(checks),
         usable=tuple(name for name, v in bundle.manifest.variants.items() if v.usable),
+        failed_at_export=tuple(
+            (name, found.engine, found.provider)
+            for name, v in bundle.manifest.variants.items()
+            for found in v.verdicts
+            if found.verdict == "failed"
+        ),
         record=str(record),
     )
 
@@ -125,6 +140,9 @@ def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, targe
         )
         return Check(variant=variant, verdict=found, description=description)
 
+    untried = why_unproven(target, variant)
+    if untried is not None:
+        return unmeasured("unproven", untried)
     broken = probe(model, engine=engine, variant=variant, device=device)
     if broken is not None:
         # CUDA may be listed and not load: that proves nothing about the variant.

@@ -1,4 +1,4 @@
-"""One interface, several engines: ONNX Runtime, and PyTorch as the reference."""
+"""One interface, three engines: ONNX Runtime, OpenVINO, and PyTorch as the reference."""
 
 from cytodino.engines.base import Engine, EngineDescription
 from cytodino.engines.selection import open_engine

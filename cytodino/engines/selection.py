@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cytodino.bundle.folder import Bundle
 from cytodino.bundle.verdicts import usable_here
@@ -14,7 +15,12 @@ from cytodino.engines.onnxruntime import (
     import_onnxruntime,
     require_device,
 )
+from cytodino.engines.openvino import OpenVinoEngine
+from cytodino.engines.openvino_library import PROVIDER as OPENVINO_CPU
+from cytodino.engines.openvino_library import import_openvino, supports_bf16
+from cytodino.engines.variants import ENGINES, PREFERENCE, variants_of
 from cytodino.errors import EngineError, MissingExtraError, ParityError
+from cytodino.machine import cache_folder
 
 __all__ = [
     "PROVIDERS",
@@ -23,16 +29,13 @@ __all__ = [
     "open_model",
     "providers_found",
     "targets_found",
+    "why_unproven",
 ]
-
-PREFERENCE = {
-    "cpu": ("int8-bf16", "int8", "bf16", "fp32", "fp16"),
-    "cuda": ("fp16", "fp32", "bf16", "int8", "int8-bf16"),
-}
-"""Variants by device, fastest first: QDQ INT8 is slow on CUDA, FP16 on CPUs."""
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 """ONNX Runtime's provider by device."""
+
+VERIFY = "run cytodino-export verify on this machine, or export the run again"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Target:
     """cpu or cuda."""
     provider: str
     """The engine's own name for what computes."""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Variants that can run here at all."""
+        return variants_of(self.engine, self.device)
 
 
 def open_engine(
@@ -60,9 +68,9 @@ def open_engine(
     Parameters
     ----------
     bundle : Bundle
-    engine : {"auto", "onnxruntime", "pytorch"}
+    engine : {"auto", "onnxruntime", "openvino", "pytorch"}
     variant : str
-        auto takes the fastest that passed on the engine and device.
+        auto takes the first of `variants.PREFERENCE` that passed for an engine that is here.
     device : {"auto", "cpu", "cuda"}
     threads : int, optional
         By default this process's share of the cores.
@@ -80,13 +88,14 @@ def open_engine(
     """
     if engine == "pytorch":
         return _open_reference(reference, variant, device)
-    if engine not in ("auto", "onnxruntime"):
-        raise EngineError(f"there is no engine {engine}", mend="use auto, onnxruntime or pytorch")
+    if engine not in ("auto", *ENGINES):
+        raise EngineError(
+            f"there is no engine {engine}", mend=f"use auto, {', '.join(ENGINES)} or pytorch"
+        )
     if variant != "auto":
         bundle.model_path(variant)
-    if device != "auto":
-        require_device(device)
-    return _open_best(bundle, variant, device, threads)
+    _require_device(engine, device)
+    return _open_best(bundle, engine, variant, device, threads)
 
 
 def open_model(
@@ -97,17 +106,37 @@ def open_model(
     device: str = "auto",
     threads: int | None = None,
     notes: tuple[str, ...] = (),
+    cache: Path | None = None,
 ) -> Engine:
     """Open an ONNX file on an engine, whatever was proven about it: for the gate and `verify`.
+
+    Parameters
+    ----------
+    model : Path
+    engine : {"onnxruntime", "openvino"}
+    variant : str
+        Which variant the file is to run as; only `openvino` has a choice there.
+    device : {"auto", "cpu", "cuda"}
+    threads : int, optional
+    notes : tuple of str
+        What the caller has to say about the choice; they stand among the warnings.
+    cache : Path, optional
+        Folder for compiled models, for `openvino`.
 
     Raises
     ------
     MissingPathError, MissingExtraError, EngineError
         If file, engine or device cannot be had.
     """
-    if engine != "onnxruntime":
-        raise EngineError(f"{engine} does not read ONNX files here", mend="use onnxruntime")
-    return OnnxRuntimeEngine(model, variant=variant, device=device, threads=threads, notes=notes)
+    if engine == "onnxruntime":
+        return OnnxRuntimeEngine(
+            model, variant=variant, device=device, threads=threads, notes=notes
+        )
+    if engine == "openvino":
+        return OpenVinoEngine(
+            model, variant=variant, device=device, threads=threads, notes=notes, cache=cache
+        )
+    raise EngineError(f"{engine} does not read ONNX files here", mend=f"use {' or '.join(ENGINES)}")
 
 
 def providers_found() -> Sequence[str]:
@@ -122,50 +151,117 @@ def providers_found() -> Sequence[str]:
     return [device for device in ("cuda", "cpu") if PROVIDERS[device] in found]
 
 
-def targets_found() -> list[Target]:
-    """Where ONNX files can run on this machine, best first; listed is not yet loadable.
+def targets_found(engine: str = "auto") -> list[Target]:
+    """Where ONNX files can run on this machine, GPUs first; listed is not yet loadable.
+
+    Parameters
+    ----------
+    engine : {"auto", "onnxruntime", "openvino"}
+        auto finds what is installed; one that is named has to be.
 
     Raises
     ------
     MissingExtraError
-        If no engine is installed.
+        If the engine named, or every engine, is not installed.
     """
+    found: list[Target] = []
+    missing: list[MissingExtraError] = []
+    for name in ENGINES if engine == "auto" else (engine,):
+        try:
+            found += _TARGETS[name]()
+        except MissingExtraError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return sorted(found, key=lambda target: target.device != "cuda")
+
+
+def why_unproven(target: Target, variant: str) -> str | None:
+    """Say why a variant cannot be tried on a target of this machine; None where it can."""
+    if variant not in target.variants:
+        return f"{target.engine} does not run {variant} on {target.device}"
+    if target.engine == "openvino" and variant.endswith("bf16"):
+        core = import_openvino().Core()
+        return None if supports_bf16(core) else "this CPU has no bf16"
+    return None
+
+
+def _onnxruntime_targets() -> list[Target]:
     return [Target("onnxruntime", device, PROVIDERS[device]) for device in providers_found()]
 
 
-def _open_best(bundle: Bundle, asked: str, device: str, threads: int | None) -> Engine:
-    """Open what passed on the best target that has such a variant and loads."""
-    notes: tuple[str, ...] = ()
-    for target in targets_found():
-        if device not in ("auto", target.device):
-            continue
-        usable = usable_here(bundle, target.engine, target.provider)
-        if asked != "auto":
-            usable = tuple(name for name in usable if name == asked)
-        if not usable:
-            notes += (f"nothing asked for has passed on {target.engine}, {target.device}",)
-            continue
-        chosen = min(usable, key=PREFERENCE[target.device].index)
-        model = bundle.model_path(chosen)
+def _openvino_targets() -> list[Target]:
+    import_openvino()
+    return [Target("openvino", "cpu", OPENVINO_CPU)]
+
+
+_TARGETS = {"onnxruntime": _onnxruntime_targets, "openvino": _openvino_targets}
+
+
+class _Choice(NamedTuple):
+    target: Target
+    variant: str
+
+
+def _open_best(bundle: Bundle, engine: str, asked: str, device: str, threads: int | None) -> Engine:
+    """Open the first of what passed that loads; cuda that was asked for never becomes the CPU."""
+    choices, notes = _choose(bundle, engine, asked, device)
+    failure: EngineError | None = None
+    for target, variant in choices:
         try:
             return open_model(
-                model,
+                bundle.model_path(variant),
                 engine=target.engine,
-                variant=chosen,
+                variant=variant,
                 device=target.device,
                 threads=threads,
                 notes=notes,
+                cache=cache_folder() / "openvino",
             )
         except EngineError as error:
-            if device != "auto" or target.device == "cpu":
-                raise
-            notes += (f"{target.device} is not used: {error.what}",)
+            failure = failure or error
+            notes += (f"{variant} on {target.engine}, {target.device} is not used: {error.what}",)
+    if failure is not None:
+        raise failure
     subject = "no variant has" if asked == "auto" else f"{asked} has not"
-    raise ParityError(
-        f"{subject} passed on onnxruntime, {device}",
-        where=bundle.path,
-        mend="run cytodino-export verify on this machine, or export the run again",
-    )
+    where = "any engine here" if engine == "auto" else engine
+    raise ParityError(f"{subject} passed on {where}, {device}", where=bundle.path, mend=VERIFY)
+
+
+def _choose(
+    bundle: Bundle, engine: str, asked: str, device: str
+) -> tuple[list[_Choice], tuple[str, ...]]:
+    """Return what passed and was asked for, by preference, and notes about the rest."""
+    notes: tuple[str, ...] = ()
+    choices: list[_Choice] = []
+    for target in targets_found(engine):
+        if device not in ("auto", target.device):
+            continue
+        passed = [
+            _Choice(target, variant)
+            for variant in usable_here(bundle, target.engine, target.provider)
+            if asked in ("auto", variant) and variant in target.variants
+        ]
+        if not passed:
+            notes += (f"nothing asked for has passed on {target.engine}, {target.device}",)
+        choices += passed
+    order = [(where, *pair) for where in ("cuda", "cpu") for pair in PREFERENCE[where]]
+    choices.sort(key=lambda one: order.index((one.target.device, one.target.engine, one.variant)))
+    return choices, notes
+
+
+def _require_device(engine: str, device: str) -> None:
+    """Refuse a device that no engine here has, before anything is opened."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise EngineError(f"there is no device {device}", mend="use auto, cpu or cuda")
+    if device != "cuda":
+        return
+    if engine == "openvino":
+        raise EngineError(
+            "openvino computes on the CPU here, not on cuda",
+            mend="give --device cpu, or use the engine onnxruntime",
+        )
+    require_device(device)
 
 
 def _open_reference(reference: Path | None, variant: str, device: str) -> Engine:

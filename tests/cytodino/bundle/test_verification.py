@@ -9,12 +9,23 @@ import pytest
 
 from cytodino.bundle import open_bundle, verification
 from cytodino.bundle.verdicts import machine_verdicts, usable_here
-from cytodino.bundle.verification import verify_bundle
+from cytodino.bundle.verification import Check, Verification, verify_bundle
 from cytodino.engines.selection import PROVIDERS, Target
 from cytodino.errors import BundleError, MissingExtraError
+from cytodino.limits import LIMITS
 
 CPU = "CPUExecutionProvider"
 Reseal = Callable[[Path, Callable[[dict[str, Any]], None]], None]
+
+
+def on(engine: str, found: Verification) -> Check:
+    """The one check on an engine, on the CPU."""
+    (check,) = [
+        one
+        for one in found.checks
+        if one.verdict.engine == engine and "CUDA" not in one.verdict.provider
+    ]
+    return check
 
 
 def test_a_sound_bundle_passes_and_the_machine_remembers(bundle_path: Path, cache: Path) -> None:
@@ -22,8 +33,9 @@ def test_a_sound_bundle_passes_and_the_machine_remembers(bundle_path: Path, cach
     said: list[str] = []
     found = verify_bundle(bundle_path, say=said.append)
     assert found.refused is None
-    (check,) = found.checks
+    check = on("onnxruntime", found)
     assert (check.variant, check.verdict.verdict, check.verdict.n) == ("fp32", "passed", 210)
+    assert on("openvino", found).verdict.verdict == "passed"
     assert check.description is not None
     assert check.description.provider == CPU
     assert check.drift is not None
@@ -45,7 +57,7 @@ def test_a_model_that_strays_is_refused_and_not_used_here(
     reseal(bundle_path, lambda document: None)
     found = verify_bundle(bundle_path)
     assert "fp32 fails on onnxruntime" in str(found.refused)
-    assert found.checks[0].verdict.flips
+    assert on("onnxruntime", found).verdict.flips
     assert usable_here(open_bundle(bundle_path), "onnxruntime", CPU) == ()
 
 
@@ -54,7 +66,7 @@ def test_a_model_that_gives_nan_is_a_failed_verdict(
 ) -> None:
     linear(bundle_path / "model.fp32.onnx", np.full((3, 21), np.nan))
     reseal(bundle_path, lambda document: None)
-    (check,) = verify_bundle(bundle_path).checks
+    check = on("onnxruntime", verify_bundle(bundle_path))
     assert check.verdict.verdict == "failed"
     assert "not finite" in check.verdict.reasons[0]
     assert check.description is not None
@@ -87,6 +99,45 @@ def test_a_cuda_that_does_not_load_proves_nothing(
     assert found.refused is None
 
 
+def test_a_variant_that_the_export_refused_on_an_engine_is_no_news(
+    bundle_path: Path, reseal: Reseal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe = verification.probe
+    monkeypatch.setattr(
+        verification,
+        "probe",
+        lambda *a, engine, **o: "no" if engine == "openvino" else probe(*a, engine=engine, **o),
+    )
+    assert "fp32 fails on openvino" in str(verify_bundle(bundle_path).refused)
+
+    def refuse(document: dict[str, Any]) -> None:
+        (found,) = document["variants"]["fp32"]["verdicts"]
+        failed = found | {"engine": "openvino", "provider": "CPU", "verdict": "failed"}
+        document["variants"]["fp32"]["verdicts"] = [found, failed]
+
+    reseal(bundle_path, refuse)
+    found = verify_bundle(bundle_path)
+    assert on("openvino", found).verdict.verdict == "failed"
+    assert found.refused is None
+
+
+def test_a_variant_is_checked_where_it_can_run(
+    bundle_path: Path, reseal: Reseal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add(document: dict[str, Any]) -> None:
+        document["variants"]["bf16"] = document["variants"]["fp32"]
+        document["limits"]["bf16"] = LIMITS["bf16"].model_dump()
+
+    reseal(bundle_path, add)
+    monkeypatch.setattr("cytodino.engines.selection.supports_bf16", lambda core: False)
+    checks = [one for one in verify_bundle(bundle_path).checks if one.variant == "bf16"]
+    assert [one.verdict.engine for one in checks] == ["openvino"]
+    assert (checks[0].verdict.verdict, checks[0].verdict.reasons) == (
+        "unproven",
+        ("this CPU has no bf16",),
+    )
+
+
 def test_few_golden_cells_prove_nothing_and_refuse_nothing(
     build: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -112,5 +163,6 @@ def test_a_box_without_an_engine_names_the_extra(
     bundle_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"cytodino\[cpu\]"):
         verify_bundle(bundle_path)

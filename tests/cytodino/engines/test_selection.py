@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,9 @@ import pytest
 from cytodino.bundle import Bundle
 from cytodino.bundle.manifest import EngineVerdict
 from cytodino.bundle.verdicts import record_verdicts
-from cytodino.engines import open_engine, selection
+from cytodino.engines import Engine, open_engine, selection
+from cytodino.engines.openvino import VARIANTS as OPENVINO_VARIANTS
+from cytodino.engines.variants import FILES, VARIANTS, file_of
 from cytodino.errors import BundleError, EngineError, MissingExtraError, ParityError
 from cytodino.machine import describe_machine
 from cytodino.parity import Verdict
@@ -14,9 +17,17 @@ from cytodino.parity import Verdict
 CPU = "CPUExecutionProvider"
 
 
-def record(bundle: Bundle, verdict: Verdict, provider: str = CPU) -> None:
+Build = Callable[..., Bundle]
+Verdicts = Callable[..., tuple[str, EngineVerdict]]
+
+
+def notes_of(engine: Engine) -> tuple[str, ...]:
+    return engine.describe().warnings
+
+
+def record(bundle: Bundle, verdict: Verdict, provider: str = CPU, *, variant: str = "fp32") -> None:
     found = EngineVerdict(engine="onnxruntime", provider=provider, machine="here", verdict=verdict)
-    record_verdicts(bundle, {"fp32": (found,)}, machine=describe_machine())
+    record_verdicts(bundle, {variant: (found,)}, machine=describe_machine())
 
 
 def test_auto_takes_what_passed(passed_bundle: Bundle) -> None:
@@ -76,6 +87,132 @@ def test_a_damaged_record_counts_as_none(passed_bundle: Bundle, cache: Path) -> 
     file.write_text("{")
     with open_engine(passed_bundle) as engine:
         assert engine.variant == "fp32"
+
+
+def test_auto_takes_the_fastest_variant_that_passed_for_an_engine_that_is_here(
+    build_bundle: Build, verdict: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        verdict("fp32", "passed"),
+        verdict("fp32", "passed", "openvino", "CPU"),
+        verdict("int8", "passed"),
+        verdict("int8", "failed", "openvino", "CPU"),
+        verdict("bf16", "passed", "openvino", "CPU"),
+    ]
+    bundle = build_bundle(*found)
+    with open_engine(bundle, engine="onnxruntime") as engine:
+        assert (engine.name, engine.variant) == ("onnxruntime", "int8")
+    with open_engine(bundle, variant="fp32") as engine:
+        assert engine.name == "openvino"
+    with pytest.raises(ParityError, match="int8 has not passed on openvino"):
+        open_engine(bundle, engine="openvino", variant="int8")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with open_engine(bundle) as engine:
+        assert (engine.name, engine.variant) == ("onnxruntime", "int8")
+    with pytest.raises(MissingExtraError, match=r"cytodino\[openvino\]"):
+        open_engine(bundle, engine="openvino")
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2, 3, 4, 5, 6, 7])
+def test_the_order_of_preference_is_the_measured_one(
+    missing: int, build_bundle: Build, verdict: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = [
+        ("openvino", "int8-bf16"),
+        ("openvino", "int8"),
+        ("openvino", "bf16"),
+        ("onnxruntime", "int8"),
+        ("openvino", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("openvino", "fp16"),
+        ("onnxruntime", "fp16"),
+    ]
+    left = measured[missing:]
+    providers = {"openvino": "CPU", "onnxruntime": CPU}
+    found = [verdict(variant, "passed", name, providers[name]) for name, variant in left[::-1]]
+    opened: list[tuple[str, str]] = []
+
+    def remember(model: Path, *, engine: str, variant: str, **options: object) -> None:
+        opened.append((engine, variant))
+        assert model.name == f"model.{file_of(variant)}.onnx"
+
+    monkeypatch.setattr(selection, "open_model", remember)
+    open_engine(build_bundle(*found))
+    assert opened == [left[0]]
+
+
+def test_what_does_not_open_gives_way_to_the_next_aloud(
+    build_bundle: Build, verdict: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cytodino.engines.openvino.supports_bf16", lambda core: False)
+    bundle = build_bundle(
+        verdict("int8-bf16", "passed", "openvino", "CPU"), verdict("fp32", "passed")
+    )
+    with open_engine(bundle) as engine:
+        assert (engine.name, engine.variant) == ("onnxruntime", "fp32")
+        assert any("int8-bf16 on openvino, cpu is not used" in note for note in notes_of(engine))
+    with pytest.raises(EngineError, match="no bf16"):
+        open_engine(bundle, variant="int8-bf16")
+
+
+def test_fp16_on_cuda_needs_verify_on_that_box(
+    build_bundle: Build, verdict: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = build_bundle(
+        verdict("fp32", "passed"),
+        verdict("fp16", "passed"),
+        verdict("fp16", "unproven", provider="CUDAExecutionProvider"),
+    )
+    monkeypatch.setattr(selection, "providers_found", lambda: ["cuda", "cpu"])
+    monkeypatch.setattr(selection, "require_device", lambda device: None)
+    with pytest.raises(ParityError, match="fp16 has not passed.*cuda.*verify") as caught:
+        open_engine(bundle, variant="fp16", device="cuda")
+    assert caught.value.exit_code == 4
+    opened: list[str] = []
+    monkeypatch.setattr(
+        selection, "open_model", lambda *a, variant, device, **o: opened.append(variant + device)
+    )
+    record(bundle, "passed", "CUDAExecutionProvider", variant="fp16")
+    open_engine(bundle, device="cuda")
+    assert opened == ["fp16cuda"]
+
+
+def test_targets_are_what_is_installed_and_each_has_its_variants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "providers_found", lambda: ["cuda", "cpu"])
+    cuda, ort, openvino = selection.targets_found()
+    assert [one.device for one in (cuda, ort, openvino)] == ["cuda", "cpu", "cpu"]
+    assert cuda.variants == ("fp32", "fp16")
+    assert ort.variants == ("fp32", "fp16", "int8")
+    assert openvino.variants == tuple(VARIANTS) == tuple(OPENVINO_VARIANTS)
+    assert {name: file for name, (file, _) in OPENVINO_VARIANTS.items()} == dict(FILES)
+    assert "does not run bf16" in str(selection.why_unproven(ort, "bf16"))
+    assert selection.why_unproven(openvino, "fp32") is None
+    monkeypatch.setattr(selection, "supports_bf16", lambda core: False)
+    assert selection.why_unproven(openvino, "int8-bf16") == "this CPU has no bf16"
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert [one.engine for one in selection.targets_found()] == ["openvino"]
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"cytodino\[cpu\]"):
+        selection.targets_found()
+
+
+def test_openvino_has_no_cuda(passed_bundle: Bundle) -> None:
+    with pytest.raises(EngineError, match="openvino computes on the CPU"):
+        open_engine(passed_bundle, engine="openvino", device="cuda")
+
+
+def test_compiled_models_are_kept_for_the_next_start(
+    build_bundle: Build, verdict: Verdicts, cache: Path
+) -> None:
+    bundle = build_bundle(verdict("fp32", "passed", "openvino", "CPU"))
+    with open_engine(bundle) as engine:
+        assert not engine.describe().options["from_cache"]
+    with open_engine(bundle) as engine:
+        assert engine.describe().options["from_cache"]
+    assert list((cache / "cytodino" / "openvino").iterdir())
 
 
 def test_auto_falls_to_the_cpu_aloud_where_cuda_does_not_load(
