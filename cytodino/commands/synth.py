@@ -44,7 +44,7 @@ def synth(
     """Draw synthetic, labelled cells of all 21 classes into the image folder OUT.
 
     The cells are drawings, not data: they let the whole chain be tried without patients' images.
-    OUT/slides.csv says which of the drawn slides each cell lies on, for train --groups.
+    OUT/slides.csv says which of the drawn slides each cell lies on.
     """
     from rich.console import Console
     from rich.progress import Progress
