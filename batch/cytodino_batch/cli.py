@@ -41,15 +41,16 @@ def main() -> None:
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "onnxruntime", "pytorch"]),
+    type=click.Choice(["auto", "onnxruntime", "openvino", "pytorch"]),
     default="auto",
-    help="pytorch needs --reference and the extra [train].",
+    help="openvino is the fast one on CPUs; pytorch needs --reference and the extra [train].",
 )
 @click.option(
     "--variant",
-    type=click.Choice(["auto", "fp32"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8", "int8-bf16"]),
     default="auto",
-    help="auto takes the fastest that passed parity.",
+    help="auto takes the fastest that passed parity for an engine that is here; fp16 on CUDA "
+    "wants cytodino-export verify first.",
 )
 @click.option(
     "--batch-size",

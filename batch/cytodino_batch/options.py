@@ -24,9 +24,9 @@ class ClassifyOptions:
     device: str = "auto"
     """auto, cpu or cuda."""
     engine: str = "auto"
-    """auto, onnxruntime or pytorch; pytorch needs `reference`."""
+    """auto, onnxruntime, openvino or pytorch; pytorch needs `reference`."""
     variant: str = "auto"
-    """auto or fp32."""
+    """auto, fp32, bf16, fp16, int8 or int8-bf16; only what passed is used."""
     batch_size: int | None = None
     """Crops the engine gets together; None: `CPU_BATCH` or `CUDA_BATCH`."""
     parity: ParityMode = "golden"

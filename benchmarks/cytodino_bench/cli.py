@@ -17,7 +17,7 @@ def main() -> None:
 @click.option(
     "--engine",
     "engines",
-    type=click.Choice(["auto", "onnxruntime", "pytorch"]),
+    type=click.Choice(["auto", "onnxruntime", "openvino", "pytorch"]),
     multiple=True,
     default=["auto"],
     help="May be given more than once; auto takes all that can be opened here.",

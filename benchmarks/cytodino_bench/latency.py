@@ -20,7 +20,8 @@ from cytodino.bundle import Bundle, open_bundle
 from cytodino.bundle.golden import check_golden, load_golden
 from cytodino.bundle.verdicts import usable_here
 from cytodino.engines import Engine, open_engine
-from cytodino.engines.selection import PROVIDERS, providers_found
+from cytodino.engines.selection import targets_found, why_unproven
+from cytodino.engines.variants import ENGINES
 from cytodino.errors import EngineError, MissingExtraError
 from cytodino.machine import describe_machine
 from cytodino_bench.latency_report import LatencyReport, Loaded, summarise
@@ -56,7 +57,7 @@ def measure_latency(
     Parameters
     ----------
     bundle_path : Path
-    engines : sequence of {"auto", "onnxruntime", "pytorch"}
+    engines : sequence of {"auto", "onnxruntime", "openvino", "pytorch"}
         auto takes every engine that can be opened here.
     reference : Path, optional
         The bundle's run, for the engine pytorch.
@@ -153,7 +154,7 @@ def _combinations(
 ) -> list[tuple[str, str, str]]:
     """Engine, variant and device of everything to be tried, the libraries imported."""
     found: list[tuple[str, str, str]] = []
-    wanted = dict.fromkeys(("onnxruntime", "pytorch") if "auto" in engines else engines)
+    wanted = dict.fromkeys((*ENGINES, "pytorch") if "auto" in engines else engines)
     for engine in wanted:
         try:
             if engine == "pytorch":
@@ -170,9 +171,12 @@ def _combinations(
 
 def _variants(bundle: Bundle, engine: str, device: str) -> list[tuple[str, str]]:
     """Variant and device of what passed on an engine here."""
-    devices = providers_found() if device == "auto" else (device,)
     return [
-        (variant, one) for one in devices for variant in usable_here(bundle, engine, PROVIDERS[one])
+        (variant, target.device)
+        for target in targets_found(engine)
+        if device in ("auto", target.device)
+        for variant in usable_here(bundle, target.engine, target.provider)
+        if why_unproven(target, variant) is None
     ]
 
 

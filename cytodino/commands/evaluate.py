@@ -40,15 +40,15 @@ PAIRS_SHOWN = 12
 )
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "onnxruntime", "pytorch"]),
+    type=click.Choice(["auto", "onnxruntime", "openvino", "pytorch"]),
     default="auto",
     help="What computes. A run is always evaluated in PyTorch.",
 )
 @click.option(
     "--variant",
-    metavar="NAME",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8", "int8-bf16"]),
     default="auto",
-    help="Which of the bundle's variants, such as fp32; auto takes the fastest that passed.",
+    help="Which of the bundle's variants; auto takes the fastest that passed.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
