@@ -3,7 +3,13 @@
 Results and paths go to stdout, progress and messages to stderr.
 """
 
+import io
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import click
@@ -19,6 +25,10 @@ CONTEXT_SETTINGS = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what a scheduler sends first. It unwinds the command as Ctrl-C does."""
+
+
 class CommandGroup(click.Group):
     """A Click group that turns a `CytoDinoError` into one line on stderr and its exit code."""
 
@@ -27,16 +37,30 @@ class CommandGroup(click.Group):
         super().__init__(*args, **kwargs)
         click.version_option(__version__, package_name="cytodino")(self)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; a full disk below stdout ends it in a line too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            with suppress(OSError):
+                message(f"error: {error.filename or 'the output'}: {error.strerror or error}")
+            _drop_output()
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a deliberate error ends it with its own exit code."""
         try:
-            return super().invoke(ctx)
+            with _terminable():
+                return super().invoke(ctx)
         except CytoDinoError as error:
             report_error(error)
             raise Exit(error.exit_code) from error
+        except Terminated:
+            message("terminated")
+            raise Exit(128 + signal.SIGTERM) from None
         except KeyboardInterrupt:
             message("interrupted")
-            raise Exit(130) from None
+            raise Exit(128 + signal.SIGINT) from None
 
 
 def message(text: str) -> None:
@@ -51,4 +75,34 @@ def report_error(error: CytoDinoError) -> None:
 
 def interactive() -> bool:
     """Tell whether stderr is a terminal that can show a live progress bar."""
-    return sys.stderr.isatty()
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, so that half-written files are cleared away."""
+    owner = os.getpid()
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise Terminated
+        # A forked worker inherits this handler, and has nothing to clear away.
+        os._exit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # only the main thread may ask for signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _drop_output() -> None:
+    """Give up what could not be written, which Python would try again when it ends."""
+    with suppress(OSError, ValueError, io.UnsupportedOperation):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
