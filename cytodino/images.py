@@ -186,7 +186,8 @@ def _decode(
     with reader(io.BytesIO(data)) as image:
         fault = _header_fault(image, data)
         if fault is not None:
-            raise CropError(fault, where=where, row=row, mend=MEND)
+            mend = MEND if max(image.size) <= MAX_SIDE else "cut single cells out of it"
+            raise CropError(fault, where=where, row=row, mend=mend)
         image.load()
         return np.array(image)  # (h, w, 3)
 
@@ -225,7 +226,7 @@ def _walk(folder: Path, below: str, ancestors: frozenset[tuple[int, int]]) -> It
     for entry in entries:
         if entry.is_dir():
             yield from _walk(folder / entry.name, f"{below}{entry.name}/", ancestors | {here})
-        else:
+        elif entry.is_file() or entry.is_symlink():  # a pipe would be waited for
             yield below + entry.name
 
 
