@@ -30,13 +30,16 @@ class Packed:
         if labels is not None:
             classes = len(np.unique(labels[labels >= 0]))
             labelled = f"{int(np.sum(labels >= 0))} labelled with {classes} of the 21 classes"
+        crops = "1 crop" if len(self.cells) == 1 else f"{len(self.cells)} crops"
         lines = [
-            f"{len(self.cells)} crops of {describe_sizes(self.written.sizes)}, {labelled}",
+            f"{crops} of {describe_sizes(self.written.sizes)}, {labelled}",
             f"encoding {self.encoding} ({content}), a checksum a crop, slide {self.slide}, "
             f"{self.archive.stat().st_size / 1e6:.1f} MB",
         ]
         if self.cells.passed_over:
-            lines.append(f"{self.cells.passed_over} files that are no images were passed over")
+            over = self.cells.passed_over
+            what = "1 file that is no image" if over == 1 else f"{over} files that are no images"
+            lines.append(f"passed over {what}")
         return lines
 
 

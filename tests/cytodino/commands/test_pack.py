@@ -39,7 +39,7 @@ def test_it_prints_the_path_and_says_what_it_chose(images, tmp_path):
     assert result.stdout == f"{tmp_path / 'a.h5'}\n"
     assert "4 crops of 8 x 9 px, 4 labelled with 3 of the 21 classes" in result.stderr
     assert "encoding jpeg (the files' own bytes)" in result.stderr
-    assert "1 files that are no images were passed over" in result.stderr
+    assert "passed over 1 file that is no image" in result.stderr
     with open_archive(tmp_path / "a.h5") as opened:
         assert opened.ids == list(NAMES)
         assert opened.slide == "slide"
