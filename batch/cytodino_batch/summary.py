@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.engines.base import EngineDescription
 from cytodino.parity import Limits, ParityReport, Verdict
+from cytodino.paths import PrintableText
 from cytodino.taxonomy import CLASSES, LINEAGES, N_CLASSES
 from cytodino_batch.results import Classification
 
@@ -30,12 +31,12 @@ class _Section(BaseModel):
 class ArchiveSection(_Section):
     """The archive that was read."""
 
-    name: str
+    name: PrintableText
     """Path below the common root of the archives that were classified together."""
     sha256: str
     layout: str
     rows: int
-    slide: str
+    slide: PrintableText
     channel_order: str
 
 
@@ -148,8 +149,8 @@ class RunSection(_Section):
     seconds: float
     crops_per_second: float
     host: str
-    archive: str
-    bundle: str
+    archive: PrintableText
+    bundle: PrintableText
 
 
 class Summary(_Section):

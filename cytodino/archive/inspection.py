@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.archive.reader import Archive, open_archive
 from cytodino.errors import ArchiveError, CropError
+from cytodino.paths import PrintableText
 from cytodino.taxonomy import CODES
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Inspection(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path
+    path: PrintableText
     layout: str
     encoding: str
     """``files``: a row is the bytes of an image file; ``pixels``: it is an array."""
@@ -45,7 +46,7 @@ class Inspection(BaseModel):
     filters: tuple[str, ...]
     """HDF5 filters on the crops."""
     checksums: bool
-    slide: str
+    slide: PrintableText
     ids: bool
     coords: bool
     labels: dict[str, int] | None
