@@ -1,5 +1,6 @@
 """The command `cytodino-batch`: archives to results, without torch."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def main() -> None:
 @click.option(
     "--review-below",
     type=click.FloatRange(0, 1),
+    callback=lambda _context, _option, value: _require_number(value),
     default=0.5,
     metavar="P",
     help="Confidence below which a cell is for review; critical classes always are.",
@@ -130,6 +132,13 @@ def inspect(archive: Path, sheet: Path | None, as_json: bool) -> None:
     if sheet is not None:
         write_sheet(archive, sheet)
         message(f"contact sheet: {sheet}")
+
+
+def _require_number(value: float) -> float:
+    """Refuse NaN, which no confidence is below: nothing would be for review."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number from 0 to 1")
+    return value
 
 
 def _batch_size(value: str) -> int | None:

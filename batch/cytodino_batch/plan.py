@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cytodino.bundle.manifest import MANIFEST_NAME
 from cytodino.errors import InputError, MissingPathError
 
 ARCHIVE_SUFFIXES = (".h5", ".hdf5")
 """What is taken from a folder; a file that is named itself may be called anything."""
+
+PREDICTIONS_H5 = "predictions.h5"
 
 SUMMARY_NAME = "summary.json"
 """Written last: a results folder without it is not a finished result."""
@@ -34,8 +37,9 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     Parameters
     ----------
     named : paths
-        Archives, folders (every `*.h5` and `*.hdf5` below, sorted, but nothing below `out`) or
-        glob patterns. An archive named twice is taken once.
+        Archives, folders (every `*.h5` and `*.hdf5` below, sorted, but nothing below `out`, in
+        a bundle or among the results of another run) or glob patterns. An archive named
+        twice is taken once.
     out : Path
         The output folder; it need not exist.
 
@@ -83,6 +87,8 @@ def _require_writable(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError("is a file", where=out, mend="name a folder for the results")
     nearest = next(level for level in (out, *out.absolute().parents) if level.exists())
+    if not nearest.is_dir():
+        raise InputError("is a file", where=nearest, mend="choose another --out")
     if not os.access(nearest, os.W_OK):
         raise InputError("may not be written", where=nearest, mend="choose another --out")
 
@@ -97,6 +103,7 @@ def _expand(entry: Path, out: Path) -> list[Path]:
             if path.suffix.lower() in ARCHIVE_SUFFIXES
             and path.is_file()
             and not path.resolve().is_relative_to(results)
+            and not _is_part_of(path)
         )
         if not found:
             raise InputError(
@@ -111,6 +118,13 @@ def _expand(entry: Path, out: Path) -> list[Path]:
     if not matches:
         raise MissingPathError(entry)
     return [path for match in matches for path in _expand(Path(match), out)]
+
+
+def _is_part_of(path: Path) -> bool:
+    """Tell whether a file belongs to a bundle or to the results of another run."""
+    beside = path.parent
+    is_result = path.name == PREDICTIONS_H5 and (beside / SUMMARY_NAME).is_file()
+    return is_result or (beside / MANIFEST_NAME).is_file()
 
 
 def _without_repeats(paths: Iterable[Path]) -> list[Path]:

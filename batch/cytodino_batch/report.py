@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from cytodino.archive import open_archive
 from cytodino.errors import ArchiveError
-from cytodino_batch.plan import SUMMARY_NAME, PlannedArchive
-from cytodino_batch.results import PREDICTIONS_CSV, PREDICTIONS_H5, QUARANTINE_CSV
+from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME, PlannedArchive
+from cytodino_batch.results import PREDICTIONS_CSV, QUARANTINE_CSV
 from cytodino_batch.runner import Outcome
 from cytodino_batch.session import Session
 from cytodino_batch.summary import Summary

@@ -14,13 +14,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.errors import InputError
+from cytodino.paths import printable
 from cytodino.statistics import softmax
 from cytodino.taxonomy import CODES, CRITICAL
-from cytodino_batch.plan import SUMMARY_NAME
+from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME
 from cytodino_batch.stream import Block, QuarantinedRow
 
 PREDICTIONS_CSV = "predictions.csv"
-PREDICTIONS_H5 = "predictions.h5"
 QUARANTINE_CSV = "quarantine.csv"
 
 PREDICTIONS_HEADER = (
@@ -114,6 +115,8 @@ def write_results(
 
     Raises
     ------
+    InputError
+        If another run has finished the archive meanwhile; its files stay.
     OSError
         If the disk refuses; nothing is left behind then.
     """
@@ -132,7 +135,7 @@ def write_results(
 
 def write_predictions_csv(path: Path, result: Classification) -> None:
     """Write one line a classified crop, in row order; x and y are empty without coordinates."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_LineEnds(file))
         writer.writerow(PREDICTIONS_HEADER)
         for position, row in enumerate(result.rows):
@@ -141,7 +144,7 @@ def write_predictions_csv(path: Path, result: Classification) -> None:
             writer.writerow(
                 (
                     row,
-                    result.ids[row],
+                    printable(result.ids[row]),
                     x,
                     y,
                     CODES[best],
@@ -155,16 +158,16 @@ def write_predictions_csv(path: Path, result: Classification) -> None:
 
 def write_quarantine_csv(path: Path, result: Classification) -> None:
     """Write one line a row that was not classified; the header alone where there is none."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(_LineEnds(file))
         writer.writerow(QUARANTINE_HEADER)
         for entry in result.quarantined:
-            writer.writerow((entry.row, result.ids[entry.row], entry.reason))
+            writer.writerow((entry.row, printable(result.ids[entry.row]), entry.reason))
 
 
 def write_predictions_h5(path: Path, result: Classification, attributes: Mapping[str, str]) -> None:
     """Write all probabilities and logits; the same result gives the same bytes."""
-    ids = [result.ids[row].encode("utf-8", "backslashreplace") for row in result.rows]
+    ids = [printable(result.ids[row]).encode() for row in result.rows]
     with h5py.File(path, "w", track_order=False) as file:
         file.attrs["format"] = "cytodino predictions"
         file.attrs["version"] = PREDICTIONS_VERSION
@@ -202,21 +205,32 @@ def _all_or_nothing(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Pa
     """Give each file a place beside its own; move all in order at the end, or leave none."""
     absent = [level for level in (folder, *folder.parents) if not level.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    beside = {name: folder / f".{name}.partial" for name in names}
+    beside = {name: folder / f".{name}.{os.getpid()}.partial" for name in names}
+    moved: list[Path] = []
     try:
         yield beside
         for path in beside.values():
             _flush_to_disk(path)
+        _refuse_finished(folder)
         for name, path in beside.items():
+            moved.append(folder / name)
             os.replace(path, folder / name)
     except BaseException:
-        for name, path in beside.items():
+        for path in (*beside.values(), *moved):
             path.unlink(missing_ok=True)
-            (folder / name).unlink(missing_ok=True)
         for level in absent:
             if not any(level.iterdir()):
                 level.rmdir()
         raise
+
+
+def _refuse_finished(folder: Path) -> None:
+    if (folder / SUMMARY_NAME).exists():
+        raise InputError(
+            "another run finished this archive meanwhile",
+            where=folder,
+            mend="take its results, or choose another --out",
+        )
 
 
 def _flush_to_disk(path: Path) -> None:

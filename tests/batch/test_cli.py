@@ -133,6 +133,7 @@ def test_finished_results_are_refused_before_anything_is_opened(tmp_path, opened
         (["here.h5", "--parity", "live"], "--parity live needs the run itself"),
         (["here.h5", "--engine", "pytorch"], "--engine pytorch needs the run itself"),
         (["here.h5", "--review-below", "2"], "--review-below"),
+        (["here.h5", "--review-below", "nan"], "--review-below"),
         (["here.h5", "--reference", "gone"], "does not exist"),
         ([], "Missing argument"),
     ],

@@ -92,6 +92,20 @@ def test_results_below_the_archives_are_no_archives(tmp_path):
     assert names(plan_archives([tmp_path], tmp_path / "out")) == ["a"]
 
 
+def test_bundles_and_results_of_other_runs_are_no_archives(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "bundle/cytodino.json", tmp_path / "bundle/golden.h5")
+    touch(tmp_path / "old/a/predictions.h5", tmp_path / "old/a/summary.json")
+    touch(tmp_path / "mine/predictions.h5")
+    assert names(plan_archives([tmp_path], tmp_path / "out")) == ["a", "mine/predictions"]
+
+
+def test_an_output_folder_below_a_file_is_refused_at_once(tmp_path):
+    touch(tmp_path / "a.h5")
+    with pytest.raises(InputError, match="is a file") as caught:
+        plan_archives([tmp_path / "a.h5"], tmp_path / "a.h5/deep/out")
+    assert caught.value.where == tmp_path / "a.h5"
+
+
 def test_an_output_folder_that_may_not_be_written_is_refused_at_once(tmp_path, monkeypatch):
     touch(tmp_path / "a.h5")
     asked = []

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import os
 import time
 
@@ -6,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from cytodino.errors import InputError
 from cytodino.taxonomy import CODES, CRITICAL
 from cytodino_batch import results
 from cytodino_batch.results import Classification, sha256_of, write_results
@@ -133,6 +135,27 @@ def test_nothing_is_left_where_writing_stops_half_way(tmp_path, result, monkeypa
     with pytest.raises(OSError, match="No space"):
         write(tmp_path / "out/deep/s", result)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_a_run_that_was_faster_stay(tmp_path, result, monkeypatch):
+    def be_overtaken(files):
+        monkeypatch.setattr(os, "getpid", lambda _own=os.getpid(): _own + 1)
+        write(tmp_path / "s", result, lambda _: "the faster one\n")
+        return "{}\n"
+
+    with pytest.raises(InputError, match="another run finished"):
+        write(tmp_path / "s", result, be_overtaken)
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == FILES
+    assert (tmp_path / "s/summary.json").read_text() == "the faster one\n"
+
+
+def test_ids_that_no_file_can_hold_are_escaped(tmp_path, result):
+    ids = ["a\0b", "\udcff", *NASTY[2:]]
+    write(tmp_path / "s", dataclasses.replace(result, ids=ids))
+    told = [row["id"] for row in read_rows(tmp_path / "s/predictions.csv")]
+    assert told[:2] == [r"a\x00b", r"\udcff"]
+    with h5py.File(tmp_path / "s/predictions.h5") as file:
+        assert [value.decode() for value in file["ids"][:2]] == told[:2]
 
 
 @pytest.mark.parametrize("stop_at", range(4))
