@@ -138,8 +138,10 @@ def test_nothing_is_left_where_writing_stops_half_way(tmp_path, result, monkeypa
 
 
 def test_the_files_of_a_run_that_was_faster_stay(tmp_path, result, monkeypatch):
+    own = os.getpid()
+
     def be_overtaken(files):
-        monkeypatch.setattr(os, "getpid", lambda _own=os.getpid(): _own + 1)
+        monkeypatch.setattr(os, "getpid", lambda: own + 1)
         write(tmp_path / "s", result, lambda _: "the faster one\n")
         return "{}\n"
 
