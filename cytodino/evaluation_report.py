@@ -2,14 +2,13 @@
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from cytodino.confusion_picture import draw_confusion
 from cytodino.errors import InputError
 from cytodino.evaluation import Evaluation
+from cytodino.paths import whole_folder
 from cytodino.taxonomy import CODES
 
 __all__ = ["require_free", "write_report"]
@@ -38,7 +37,7 @@ def write_report(evaluation: Evaluation, out: Path) -> None:
     ----------
     evaluation : Evaluation
     out : Path
-        A folder that is empty, or not there yet. It is filled beside its place and then renamed.
+        A folder that is empty, or not there yet. It is filled when all is written.
 
     Raises
     ------
@@ -47,16 +46,8 @@ def write_report(evaluation: Evaluation, out: Path) -> None:
     """
     require_free(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            _write_files(evaluation, beside)
-            beside.chmod(0o755)  # mkdtemp's own is for its owner's eyes alone
-            if out.exists():
-                out.rmdir()
-            beside.rename(out)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with whole_folder(out.resolve()) as folder:
+            _write_files(evaluation, folder)
     except OSError as error:
         raise InputError(
             f"the report cannot be written ({error.strerror})",

@@ -1,11 +1,14 @@
-"""Paths and names as text that JSON, CSV and HDF5 can hold."""
+"""Paths as text that JSON, CSV and HDF5 can hold, and folders that appear when they are whole."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
-__all__ = ["PrintableText", "printable"]
+__all__ = ["PrintableText", "printable", "whole_folder"]
 
 
 def printable(name: Path | str) -> str:
@@ -19,3 +22,32 @@ def printable(name: Path | str) -> str:
 
 PrintableText = Annotated[str, BeforeValidator(printable)]
 """A field that takes a path or name as it is and holds it printable."""
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill, and put what is in it at ``out`` if the block ends well.
+
+    Parameters
+    ----------
+    out : Path
+        New, or an empty folder. A new one is renamed into its place; into one that exists the
+        files are moved, for somebody may stand in it, or it may be a mount.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+    """
+    existed = out.is_dir()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    place = out if existed else out.parent
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=place) as beside:
+        whole = Path(beside) / "whole"
+        whole.mkdir()  # with the rights of any new folder, unlike the one around it
+        yield whole
+        if not existed:
+            whole.rename(out)
+            return
+        for entry in sorted(whole.iterdir()):
+            entry.rename(out / entry.name)

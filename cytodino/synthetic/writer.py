@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cytodino.errors import InputError
+from cytodino.paths import whole_folder
 from cytodino.pictures import contact_sheet
 from cytodino.synthetic.canvas import Canvas
 from cytodino.synthetic.classes import MORPHOLOGY
@@ -116,8 +117,10 @@ def write_sheet(path: Path, *, size: int = 250, stain: str = "a", seed: int = 0)
     Raises
     ------
     InputError
-        If it cannot be written.
+        If there is something at the path already, or it cannot be written.
     """
+    if path.exists() or path.is_symlink():
+        raise InputError("exists already", where=path, mend="choose another name or remove it")
     picture = draw_sheet(size=size, stain=stain, seed=seed)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +149,7 @@ def write_slides(
     """Draw a labelled set of cells and write it as an image folder.
 
     Crops go to ``out/CLASS/0001-1000/CLASS_00001.jpg``; ``out/slides.csv`` (header ``id,slide``)
-    says which slide each lies on. The folder is written beside ``out`` and renamed when whole.
+    says which slide each lies on. ``out`` is filled when all is drawn.
 
     Parameters
     ----------
@@ -183,13 +186,8 @@ def write_slides(
         for code in CODES
     )
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as beside:
-            whole = Path(beside) / out.name
-            written = _write_sets(whole, sets, f"{stain}-{seed}", progress)
-            if out.exists():
-                out.rmdir()
-            whole.rename(out)
+        with whole_folder(out) as folder:
+            written = _write_sets(folder, sets, f"{stain}-{seed}", progress)
     except OSError as error:
         raise InputError(
             f"cannot be written: {error.strerror}",
@@ -206,7 +204,6 @@ def _write_sets(
     progress: Callable[[], None] | None,
 ) -> int:
     """Write the crops and the table of their slides; return the number of crops."""
-    root.mkdir()
     written = 0
     with (root / "slides.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")

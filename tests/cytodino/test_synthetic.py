@@ -253,6 +253,21 @@ def test_an_empty_folder_is_used_and_one_in_use_is_left_alone(tmp_path: Path) ->
         write_slides(a_file)
 
 
+def test_who_stands_in_the_folder_sees_the_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_slides(Path("."), cells_per_class=1, size=32)
+    assert sorted(path.name for path in Path(".").iterdir()) == [*sorted(CODES), "slides.csv"]
+
+
+def test_a_sheet_takes_the_place_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        write_sheet(tmp_path / "sheet.png", size=32)
+    assert (tmp_path / "sheet.png").read_text() == "mine"
+
+
 @pytest.mark.parametrize(("cells_per_class", "slides"), [(0, 8), (100_000, 8), (1, 0)])
 def test_numbers_out_of_bounds_are_refused(
     cells_per_class: int, slides: int, tmp_path: Path
