@@ -1,6 +1,8 @@
 """Pictures for people to look at, drawn with Pillow alone."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -62,3 +64,32 @@ def contact_sheet(
         pen.text((x, y), caption, fill=_INK, font=font)
         sheet.paste(Image.fromarray(crop), (x, y + strip))
     return sheet
+
+
+def require_new_picture(path: Path) -> None:
+    """Raise `InputError` if there is something at the path, before a picture is made for it."""
+    if path.exists() or path.is_symlink():
+        raise InputError("exists already", where=path, mend="choose another name or remove it")
+
+
+def write_picture(picture: Image.Image, path: Path) -> None:
+    """Write a new PNG, beside its place and then renamed.
+
+    Raises
+    ------
+    InputError
+        If there is something at the path already, or it cannot be written.
+    """
+    require_new_picture(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
+            whole = Path(beside) / path.name
+            picture.save(whole, format="PNG")
+            whole.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot be written ({error.strerror or error})",
+            where=path,
+            mend="name a file in a place that has room and that you may write to",
+        ) from error

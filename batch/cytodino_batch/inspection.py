@@ -1,12 +1,10 @@
 """`cytodino-batch inspect`: what would be read from an archive, for people and for programs."""
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from cytodino.archive.inspection import Inspection, draw_contact_sheet
-from cytodino.errors import InputError
+from cytodino.pictures import require_new_picture, write_picture
 
 MAX_LISTED = 10
 """Sizes, and unusable rows, that are listed before the rest is only counted."""
@@ -43,29 +41,17 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
 
 
 def write_sheet(archive: Path, sheet: Path) -> None:
-    """Write a contact sheet of crops spread over an archive, as a PNG, beside and renamed.
+    """Write a contact sheet of crops spread over an archive, as a new PNG.
 
     Raises
     ------
     ArchiveError
         If the archive has no crop that can be shown.
     InputError
-        If the picture cannot be written.
+        If there is something at the path already, or it cannot be written.
     """
-    picture = draw_contact_sheet(archive)
-    beside = sheet.with_name(f".{sheet.name}.partial")
-    try:
-        sheet.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(beside, format="PNG")
-        os.replace(beside, sheet)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise InputError(
-            f"cannot be written: {error.strerror or error}",
-            where=sheet,
-            mend="name a file in a folder that you may write to",
-        ) from error
+    require_new_picture(sheet)
+    write_picture(draw_contact_sheet(archive), sheet)
 
 
 def _label_text(found: Inspection) -> str:

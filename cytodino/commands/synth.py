@@ -50,6 +50,7 @@ def synth(
     from rich.progress import Progress
 
     from cytodino.errors import InputError
+    from cytodino.pictures import require_new_picture
     from cytodino.synthetic import write_sheet, write_slides
     from cytodino.taxonomy import N_CLASSES
 
@@ -59,6 +60,8 @@ def synth(
             where=sheet,
             mend=f"name a file outside {out}",
         )
+    if sheet is not None:
+        require_new_picture(sheet)
 
     with Progress(console=Console(stderr=True), disable=not interactive()) as bar:
         task = bar.add_task("drawing cells", total=cells_per_class * N_CLASSES)

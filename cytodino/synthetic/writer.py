@@ -1,7 +1,6 @@
 """Cells drawn one by one, and written as an image folder the way the published set is."""
 
 import csv
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from cytodino.errors import InputError
 from cytodino.paths import whole_folder
-from cytodino.pictures import contact_sheet
+from cytodino.pictures import contact_sheet, write_picture
 from cytodino.synthetic.canvas import Canvas
 from cytodino.synthetic.classes import MORPHOLOGY
 from cytodino.synthetic.scene import draw_scene
@@ -119,21 +118,7 @@ def write_sheet(path: Path, *, size: int = 250, stain: str = "a", seed: int = 0)
     InputError
         If there is something at the path already, or it cannot be written.
     """
-    if path.exists() or path.is_symlink():
-        raise InputError("exists already", where=path, mend="choose another name or remove it")
-    picture = draw_sheet(size=size, stain=stain, seed=seed)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as beside:
-            whole = Path(beside) / path.name
-            picture.save(whole, format="PNG")
-            whole.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot be written: {error.strerror}",
-            where=path,
-            mend="name a file in a place that has room and that you may write to",
-        ) from error
+    write_picture(draw_sheet(size=size, stain=stain, seed=seed), path)
 
 
 def write_slides(

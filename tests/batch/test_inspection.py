@@ -72,6 +72,14 @@ def test_the_contact_sheet_is_a_picture(archive, tmp_path):
     assert [path.name for path in sheet.parent.iterdir()] == ["sheet.png"]
 
 
+def test_a_sheet_takes_the_place_of_nothing(archive):
+    before = archive.read_bytes()
+    result = inspect(archive, "--sheet", archive)
+    assert result.exit_code == 1
+    assert "exists already" in result.stderr
+    assert archive.read_bytes() == before
+
+
 def test_a_sheet_that_cannot_be_written_is_one_line(archive):
     result = inspect(archive, "--sheet", archive / "sheet.png")
     assert result.exit_code == 1

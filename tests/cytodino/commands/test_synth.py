@@ -50,6 +50,14 @@ def test_a_folder_in_use_ends_in_one_line(tmp_path: Path) -> None:
     assert "name a new folder" in result.stderr
 
 
+def test_a_sheet_that_is_there_is_kept_and_said_before_anything_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").write_text("mine")
+    result = call(tmp_path / "cells", "--sheet", tmp_path / "sheet.png")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "exists already" in result.stderr
+    assert not (tmp_path / "cells").exists()
+
+
 def test_a_sheet_among_the_cells_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
     result = call(tmp_path / "cells", "--sheet", tmp_path / "cells" / "sheet.png")
     assert result.exit_code == 1
