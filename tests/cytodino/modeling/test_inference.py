@@ -36,11 +36,21 @@ def test_crops_of_equal_size_share_a_batch_and_few_are_held_back(classifier, cel
     predict(classifier, cells, [0, 1, 2, 3, 4, 5, 6], batch_size=3)
     assert batches[0] == (3, 20, 20, 3)
     assert sorted(batches[1:]) == [(1, 21, 21, 3), (1, 33, 20, 3), (2, 24, 30, 3)]
-    batches.clear()
-    # One size after another: more than four batches' worth are never waiting.
+
+
+def test_crops_of_many_sizes_do_not_pile_up(classifier, cells, monkeypatch):
+    events = []
+
+    def spy(model, crops):
+        events.append("infer")
+        return infer(model, crops)
+
+    read = cells.read
+    monkeypatch.setattr(cells, "read", lambda index: events.append("read") or read(index))
+    monkeypatch.setattr("cytodino.modeling.inference.infer", spy)
     monkeypatch.setattr("cytodino.modeling.inference._HELD", 1)
     predict(classifier, cells, [0, 1, 3, 6], batch_size=2)
-    assert len(batches) == 4
+    assert events == ["read", "read", "infer", "read", "infer", "read", "infer", "infer"]
 
 
 def test_progress_adds_up(classifier, cells):
