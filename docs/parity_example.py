@@ -23,7 +23,7 @@ from cytodino_export.gate import Invariance, Link, ParityChain, VariantResult
 from cytodino_export.parity_page import Evidence, write_parity_page
 
 CELLS_PER_CLASS = 20
-SIZE = 144
+SIZE = 96
 
 NOTE = (
     "An example: the cells are drawn by a program and the answers are made up, so that every "
@@ -45,9 +45,12 @@ MADE: tuple[tuple[str, str, str, float], ...] = (
     ("fp32", "onnxruntime", CPU, 2e-6),
     ("bf16", "openvino", "CPU", 0.011),
     ("int8", "openvino", "CPU", 0.026),
-    ("int8", "onnxruntime", CPU, 0.16),
+    ("int8", "onnxruntime", CPU, 0.05),
 )
 """Variant, engine, provider, and the noise of its made-up logits (standard deviation)."""
+
+FAVOURED = ("LYT", "EOS", "MMZ")
+"""Classes that the failing variant leans to."""
 
 NEIGHBOURS = {"BLA": "LYI", "PMO": "MYB", "MYB": "MMZ", "MMZ": "NGB", "NGB": "NGS", "NGS": "NGB"}
 NEIGHBOURS |= {"PEB": "EBO", "EBO": "LYT", "LYT": "LYI", "LYI": "LYT", "ABE": "EOS", "EOS": "ABE"}
@@ -135,6 +138,8 @@ def main(path: Path) -> None:
         # Heavy tails: a few cells stray much further than the rest, as quantisation makes them.
         strayed = noise * rng.standard_t(6, reference.shape)
         candidates[variant, engine, provider] = (reference + strayed).astype(np.float32)
+    for code in FAVOURED:
+        candidates["int8", "onnxruntime", CPU][:, index_of(code)] += 1.1
     results = [result_of(key, reference, found, labels) for key, found in candidates.items()]
     merged = (reference + 1e-6 * rng.normal(size=reference.shape)).astype(np.float32)
     chain = ParityChain(

@@ -69,7 +69,7 @@ def _card(evidence: Evidence, changes: Changes, row: int, name: str, margin_limi
     before, after = changes.reference[row], changes.candidate[row]
     flipped = bool(changes.flipped[row])
     label = int(evidence.labels[row])
-    known = f"labelled {CODES[label]}, {CLASSES[label].name}" if label >= 0 else "no label"
+    known = f"{CODES[label]}, {CLASSES[label].name}" if label >= 0 else "no label"
     picture = tag(
         "svg",
         tag("use", href=f"#cell-{row}"),
@@ -84,13 +84,18 @@ def _card(evidence: Evidence, changes: Changes, row: int, name: str, margin_limi
         _answer(name, after, "candidate"),
     )
     moved = int(np.abs(after - before).argmax())
-    foot = (
-        f"{known} · |Δp| {number(float(changes.largest[row]))} in {CODES[moved]} · "
+    figures = (
+        f"|Δp| {number(float(changes.largest[row]))} in {CODES[moved]}, "
         f"margin {number(float(changes.margins[row]))}"
     )
-    identity = tag("span", text(evidence.ids[row]), class_="mono")
-    below = tag("div", text(foot), tag("br"), identity, class_="foot")
-    return tag("div", picture, answers, below, class_="cell flipped" if flipped else "cell")
+    foot = tag(
+        "div",
+        tag("div", text(f"label: {known}" if label >= 0 else known)),
+        tag("div", text(figures)),
+        tag("div", text(evidence.ids[row]), class_="mono"),
+        class_="foot",
+    )
+    return tag("div", picture, answers, foot, class_="cell flipped" if flipped else "cell")
 
 
 def _flip(

@@ -135,7 +135,6 @@ def margin_bars(bins: Sequence[MarginBin], limit: float) -> Html:
         parts += _row_bar(middle + 24, y, one.flips, one.flips / most_flips * (half - 30), kind)
         if beyond and one.low == min(b.low for b in bins if b.low >= limit):
             parts.append(tag("line", x1=8, x2=WIDTH - 8, y1=y - 4, y2=y - 4, class_="limit"))
-            parts.append(_label(WIDTH - 8, y - 8, f"none allowed from {limit:g} on", "said", "end"))
     height = 24 + len(bins) * pitch
     return _chart("Cells and flips by the margin of the reference", parts, height)
 
@@ -162,8 +161,8 @@ def _across(low: float, high: float, *, log: bool = False) -> _Axis:
 
 
 def _counts_up(counts: NDArray[np.int64]) -> _Axis:
-    # From a half, so that a bar of one cell has a height.
-    return _Axis(0.5, max(2.0, float(counts.max()) * 1.15), HEIGHT - BOTTOM, TOP, log=True)
+    # From a half, so that a bar of one cell has a height; room above for the limit's name.
+    return _Axis(0.5, max(2.0, float(counts.max()) * 2.5), HEIGHT - BOTTOM, TOP, log=True)
 
 
 def _bars(

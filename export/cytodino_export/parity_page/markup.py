@@ -105,5 +105,4 @@ def share(value: float | None) -> str:
     """Per cent with two digits; a dash for None. Only the whole is 100 %."""
     if value is None:
         return "–"
-    # 99.998 % is not 100 %: cut, never rounded up.
-    return "100 %" if value == 1 else f"{int(value * 1e4) / 100:.2f} %"
+    return "100 %" if value == 1 else f"{min(100 * value, 99.99):.2f} %"

@@ -78,7 +78,8 @@ figcaption { font-size: 13px; line-height: 1.4; margin-top: 6px; }
 .limits { max-width: 860px; }
 svg.chart { width: 100%; height: auto; display: block; }
 .chart text { fill: var(--soft); font-size: 11.5px; }
-.chart .value { fill: var(--ink); } .chart .said { fill: var(--bad); }
+.chart .value { fill: var(--ink); } .chart .said { fill: var(--bad); stroke: var(--paper);
+  stroke-width: 4px; paint-order: stroke; }
 .chart .grid { stroke: var(--line); stroke-width: 1; }
 .chart .axis { stroke: var(--soft); stroke-width: 1; }
 .chart .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 3; }
@@ -111,8 +112,10 @@ table.flips .some.critical { background: var(--bad-ground);
   background: var(--good); }
 .cell.flipped .candidate .meter i { background: var(--bad); }
 .cell .said { color: var(--bad); font-weight: 600; }
+.cell .foot div:first-child { color: var(--ink); }
 .cell .foot { grid-column: 1 / -1; color: var(--soft); overflow-wrap: anywhere; }
-details { margin-top: 10px; } summary { cursor: pointer; color: var(--soft); }
+details { margin-top: 26px; } summary { cursor: pointer; font-weight: 600; margin-bottom: 8px; }
+details p { color: var(--soft); }
 .store { position: absolute; width: 0; height: 0; overflow: hidden; }
 footer { margin-top: 52px; padding-top: 14px; border-top: 1px solid var(--line); font-size: 13px; }
 @media (max-width: 640px) {
@@ -124,6 +127,7 @@ footer { margin-top: 52px; padding-top: 14px; border-top: 1px solid var(--line);
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   section.variant { break-before: page; border-top: 0; } h2, h3 { break-after: avoid; }
+  details::details-content { content-visibility: visible; height: auto; }
   tr { break-inside: avoid; } a { text-decoration: none; }
   .charts { grid-template-columns: 1fr 1fr; } .scroll { overflow: visible; }
   .cells { grid-template-columns: 1fr 1fr; } table.flips th, table.flips td { width: 26px; }

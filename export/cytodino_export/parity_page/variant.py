@@ -28,6 +28,9 @@ from cytodino_export.parity_page.markup import (
 
 __all__ = ["name_of", "summary_row", "variant_section"]
 
+VISIBLE = 0.0005
+"""Change of a probability that shows in three digits."""
+
 
 def name_of(result: VariantResult) -> str:
     """Name a variant on its engine."""
@@ -104,11 +107,22 @@ def _pictured(result: VariantResult, report: ParityReport, evidence: Evidence) -
     else:
         yield tag("p", text("No cell changed its class: there is no table of flips."))
     if changes is not None:
-        shown = min(WORST_CELLS, report.n)
-        yield tag("h3", text(f"The {shown} cells that changed most" if shown > 1 else "The cell"))
-        said = "Flips first, then by the largest change of a probability; both models' top two."
-        yield tag("p", text(said), class_="soft")
-        yield worst_cells(evidence, changes, name_of(result), report.limits.margin)
+        yield _worst(result, report, evidence, changes)
+
+
+def _worst(
+    result: VariantResult, report: ParityReport, evidence: Evidence, changes: Changes
+) -> Html:
+    """Show the worst cells; folded away where nobody could see a difference."""
+    shown = min(WORST_CELLS, report.n)
+    visible = report.verdict == "failed" or report.flips or report.probability_max >= VISIBLE
+    return tag(
+        "details",
+        tag("summary", text(f"The {shown} cells that changed most" if shown > 1 else "The cell")),
+        tag("p", text("Flips first, then by |Δp|; the top two classes of both models.")),
+        worst_cells(evidence, changes, name_of(result), report.limits.margin),
+        open="" if visible else None,
+    )
 
 
 def _distributions(report: ParityReport, changes: Changes, spread: float) -> Iterator[Html]:
