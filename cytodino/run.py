@@ -156,8 +156,9 @@ def new_run_folder(out: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        If it cannot be made.
+        If it is taken, by another training that began meanwhile, or cannot be made.
     """
+    require_free(out)
     existed = out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -167,11 +168,24 @@ def new_run_folder(out: Path) -> Iterator[None]:
         ) from error
     try:
         yield
+        _open_to_others(out)
     except BaseException:
-        shutil.rmtree(out)
-        if existed:
-            out.mkdir()
+        # One that was there stays: somebody may stand in it, or it may be a mount.
+        for entry in list(out.iterdir()) if existed else [out]:
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
         raise
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give the weights the rights of `run.json`: safetensors keeps what it writes to its owner."""
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        rights = manifest.stat().st_mode & 0o666
+        for path in folder.rglob("*.safetensors"):
+            path.chmod(rights)
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:
@@ -219,6 +233,13 @@ def _read_split(path: Path) -> dict[str, list[str]]:
             raise InputError(
                 "does not begin with id,part", where=path, mend="copy the run again, whole"
             )
-        for name, part in reader:
-            split.setdefault(part, []).append(name)
+        try:
+            for name, part in reader:
+                split.setdefault(part, []).append(name)
+        except (ValueError, csv.Error) as error:
+            raise InputError(
+                f"line {reader.line_num} is not an id and a part",
+                where=path,
+                mend="copy the run again, whole",
+            ) from error
     return split

@@ -1,5 +1,7 @@
 import json
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,3 +216,37 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
         new_run_folder(tmp_path / "file" / "run"),
     ):
         pass
+
+
+@pytest.mark.parametrize("line", ["BLA/1.png", "BLA/1.png,train,more"])
+def test_a_damaged_line_of_the_split_is_named(folder, line):
+    with (folder / "split.csv").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(InputError, match=r"split.csv: line \d+ is not an id and a part"):
+        open_run(folder)
+
+
+def test_a_training_that_began_meanwhile_keeps_its_folder(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match="is there already"), new_run_folder(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
+def test_a_folder_that_somebody_stands_in_is_emptied_not_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt), new_run_folder(Path(".")):
+        Path("adapter").mkdir()
+        Path("head.safetensors").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_others_may_read_the_weights_where_they_may_read_the_run(tmp_path):
+    with new_run_folder(tmp_path / "run"):
+        (tmp_path / "run" / "backbone").mkdir()
+        weights = tmp_path / "run" / "backbone" / "model.safetensors"
+        weights.touch(mode=0o600)
+        (tmp_path / "run" / "run.json").touch(mode=0o640)
+    assert weights.stat().st_mode & 0o777 == 0o640
