@@ -117,8 +117,8 @@ def _print(evaluation: "Evaluation") -> None:
         f"{computed.device}; part {about.part} of {about.data}"
     )
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
+    if not console.is_terminal or console.width < FILE_WIDTH:
+        console.width = FILE_WIDTH  # folded by a narrow terminal, but no figure is cut
     console.print(_headline(scores), _critical(scores), _classes(scores), sep="\n")
 
 

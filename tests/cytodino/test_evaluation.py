@@ -382,6 +382,16 @@ def test_the_command_prints_the_scores_and_how_to_keep_them(
     assert "--out DIR" not in result.stdout
 
 
+def test_a_narrow_terminal_cuts_no_figure(
+    command: Callable[..., Result], bundle: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    result = command(bundle, images)
+    assert "segmented neutrophil" in result.stdout
+    assert "…" not in result.stdout
+
+
 def test_the_command_writes_where_it_is_told_to(
     command: Callable[..., Result], bundle: Path, images: Path, tmp_path: Path
 ) -> None:
