@@ -23,7 +23,7 @@ from cytodino_export.gate import Invariance, Link, ParityChain, VariantResult
 from cytodino_export.parity_page import Evidence, write_parity_page
 
 CELLS_PER_CLASS = 20
-SIZE = 96
+SIZE = 144
 
 NOTE = (
     "An example: the cells are drawn by a program and the answers are made up, so that every "

@@ -355,6 +355,8 @@ def test_one_cell(make: Make) -> None:
     page = page_of(make(nudge, cells=1))
     assert "1 unproven" in page.text
     assert "1 cells, 200 are needed" in page.text
+    assert "cells compared ≥ 200 1 too few" in page.text
+    assert not page.all("span", "failed")
     assert len(page.all("div", "cell")) == 1
 
 

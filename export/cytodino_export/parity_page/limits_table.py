@@ -19,8 +19,9 @@ from cytodino_export.parity_page.markup import (
 
 __all__ = ["flip_table", "limits_table", "links_table"]
 
-Row = tuple[str, str, str, bool | None]
-"""What was judged, the limit, what was found, and whether it holds; None: not judged."""
+Row = tuple[str, str, str, bool | str | None]
+"""What was judged, the limit, what was found, and whether it holds; None: not judged. A word says
+why nothing is proven: that breaks no limit."""
 
 
 def limits_table(report: ParityReport, invariance: Invariance | None) -> Html:
@@ -32,9 +33,11 @@ def limits_table(report: ParityReport, invariance: Invariance | None) -> Html:
     return table(("", "limit", "found", ""), shown, figures=(1, 2), class_="limits")
 
 
-def _held(held: bool | None) -> Html:
+def _held(held: bool | str | None) -> Html:
     if held is None:
         return tag("span", text("recorded"), class_="soft")
+    if isinstance(held, str):
+        return badge("unproven", held)
     return badge("passed", "holds") if held else badge("failed", "broken")
 
 
@@ -69,7 +72,8 @@ def _found(report: ParityReport) -> Iterator[Row]:
         agreed,
         None if least is None else report.agreement >= least,
     )
-    yield "cells compared", f"≥ {limits.min_cells}", str(report.n), report.n >= limits.min_cells
+    enough = report.n >= limits.min_cells
+    yield "cells compared", f"≥ {limits.min_cells}", str(report.n), enough or "too few"
 
 
 def _labelled(report: ParityReport) -> Iterator[Row]:

@@ -70,9 +70,9 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .mono { font-family: ui-monospace, "SFMono-Regular", Menlo, "Liberation Mono", monospace;
   font-size: .88em; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(380px, 1fr));
-  gap: 22px 36px; margin-top: 8px; }
+  gap: 22px 36px; margin-top: 20px; }
 figure { margin: 0; break-inside: avoid; }
-figure h3 { margin: 14px 0 2px; }
+figure h3 { margin: 0 0 2px; }
 figcaption { font-size: 13px; line-height: 1.4; margin-top: 6px; }
 .charts + p { margin-top: 22px; }
 .limits { max-width: 860px; }

@@ -51,13 +51,14 @@ def variant_section(result: VariantResult, evidence: Evidence, anchor: str) -> H
         report = result.links[0].report
         parts.append(tag("h3", text("Limits, and what was found on the acceptance cells")))
         parts.append(limits_table(report, result.invariance))
-        parts += _pictured(result, report, evidence)
         if result.links[1:]:
             parts.append(tag("h3", text("The same variant on other cells and in other batches")))
             parts.append(links_table(result.links[1:]))
+        parts += _left_in_float(result.variant, evidence)
+        parts += _pictured(result, report, evidence)
     else:
         parts.append(tag("p", text("There are no answers to compare."), class_="soft"))
-    parts += _left_in_float(result.variant, evidence)
+        parts += _left_in_float(result.variant, evidence)
     return tag("section", *parts, id=anchor, class_="variant")
 
 
