@@ -1,5 +1,6 @@
 """Paths as text that JSON, CSV and HDF5 can hold, and folders that appear when they are whole."""
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-__all__ = ["PrintableText", "printable", "whole_folder"]
+__all__ = ["PrintableText", "hash_file", "printable", "whole_folder"]
 
 
 def printable(name: Path | str) -> str:
@@ -22,6 +23,18 @@ def printable(name: Path | str) -> str:
 
 PrintableText = Annotated[str, BeforeValidator(printable)]
 """A field that takes a path or name as it is and holds it printable."""
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex, read in chunks.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

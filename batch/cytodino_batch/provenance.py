@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 from cytodino.archive import Archive
 from cytodino.machine import installed_versions
+from cytodino.paths import hash_file
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import PlannedArchive
-from cytodino_batch.results import Classification, sha256_of
+from cytodino_batch.results import Classification
 from cytodino_batch.session import Session
 from cytodino_batch.stream import rows_a_block
 from cytodino_batch.summary import (
@@ -27,7 +28,7 @@ def describe_archive(planned: PlannedArchive, archive: Archive) -> ArchiveSectio
     """Describe an open archive; reads the whole file once for its sha256."""
     return ArchiveSection(
         name=planned.name,
-        sha256=sha256_of(planned.path),
+        sha256=hash_file(planned.path),
         layout=archive.layout,
         rows=archive.n,
         slide=archive.slide,

@@ -1,7 +1,6 @@
 """The files of one archive's results: written beside, renamed together, the summary last."""
 
 import csv
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.errors import InputError
-from cytodino.paths import printable
+from cytodino.paths import hash_file, printable
 from cytodino.statistics import softmax
 from cytodino.taxonomy import CODES, CRITICAL
 from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME
@@ -129,7 +128,7 @@ def write_results(
         hashes = {}
         for name, write in writers.items():
             write(beside[name])
-            hashes[name] = sha256_of(beside[name])
+            hashes[name] = hash_file(beside[name])
         beside[SUMMARY_NAME].write_text(summarise(hashes), encoding="utf-8", newline="\n")
 
 
@@ -182,12 +181,6 @@ def write_predictions_h5(path: Path, result: Classification, attributes: Mapping
         ):
             # HDF5 would otherwise stamp each dataset with the time of writing.
             file.create_dataset(name, data=values, track_times=False)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, as 64 hexadecimal digits, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _LineEnds:

@@ -8,8 +8,8 @@ from cytodino.bundle import Bundle, open_bundle
 from cytodino.bundle.golden import check_golden
 from cytodino.engines import Engine, open_engine
 from cytodino.errors import EngineError, InputError, ParityError
+from cytodino.paths import hash_file
 from cytodino_batch.options import CPU_BATCH, CUDA_BATCH, ClassifyOptions
-from cytodino_batch.results import sha256_of
 from cytodino_batch.summary import NOT_CHECKED, Comparison
 
 GOLDEN_CELLS = 32
@@ -124,7 +124,7 @@ def _hash_reference(bundle: Bundle, options: ClassifyOptions) -> str | None:
     manifest = options.reference / RUN_MANIFEST
     if not manifest.is_file():
         raise InputError(f"holds no {RUN_MANIFEST}", where=options.reference, mend=GIVE_ITS_RUN)
-    found = sha256_of(manifest)
+    found = hash_file(manifest)
     if bundle.manifest.provenance.run.get("sha256", found) != found:
         raise InputError(
             "is not the run that the bundle was exported from",

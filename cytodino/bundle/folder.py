@@ -1,13 +1,13 @@
 """Open a bundle: nothing in it is used before its hash has been checked."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytodino.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest, read_manifest
 from cytodino.errors import BundleError, MissingPathError
+from cytodino.paths import hash_file
 
-__all__ = ["Bundle", "hash_file", "open_bundle", "record_file"]
+__all__ = ["Bundle", "open_bundle", "record_file"]
 
 CHUNK = 1 << 20
 """Bytes hashed at a time: a model of gigabytes never lies in memory whole."""
@@ -77,15 +77,6 @@ def open_bundle(path: Path) -> Bundle:
     for name, record in manifest.records.items():
         _require_unchanged(path / name, record)
     return Bundle(path=path, manifest=manifest, sha256=sha256)
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file in hex, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def record_file(path: Path) -> FileRecord:

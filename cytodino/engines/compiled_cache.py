@@ -14,18 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["CHECKSUMS", "cache_key", "compile_through", "hash_file"]
+from cytodino.paths import hash_file
+
+__all__ = ["CHECKSUMS", "cache_key", "compile_through"]
 
 CHECKSUMS = "sha256.json"
 """File of an entry: sha256 of each of its other files, by name."""
 
 Compiled = TypeVar("Compiled")
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's sha256, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_key(content: str, *conditions: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.engines.base import CheckedEngine, EngineDescription
-from cytodino.engines.compiled_cache import cache_key, compile_through, hash_file
+from cytodino.engines.compiled_cache import cache_key, compile_through
 from cytodino.engines.openvino_library import (
     PROVIDER,
     failure_types,
@@ -22,6 +22,7 @@ from cytodino.engines.openvino_library import (
 )
 from cytodino.errors import EngineError, MissingPathError
 from cytodino.machine import cores_available, describe_machine
+from cytodino.paths import hash_file
 from cytodino.taxonomy import N_CLASSES
 
 __all__ = ["PROVIDER", "VARIANTS", "OpenVinoEngine"]

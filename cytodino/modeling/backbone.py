@@ -1,6 +1,5 @@
 """DINOv3 backbones: named configurations, local folders, the Hub. Safetensors only, no pickle."""
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from cytodino.errors import InputError, MissingPathError
 from cytodino.modeling.libraries import quiet_libraries
+from cytodino.paths import hash_file
 from cytodino.recipe import SHAPES
 
 CONFIG = "config.json"
@@ -182,8 +182,7 @@ def weights_sha256(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file that a backbone is loaded from, by name."""
     hashes = {}
     for file in weight_files(folder):
-        with file.open("rb") as stream:
-            hashes[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        hashes[file.name] = hash_file(file)
     return hashes
 
 

@@ -6,7 +6,6 @@ Every key is accounted for: frozen weights have to be those of the backbone that
 and head have to fill theirs, and what is left over is refused.
 """
 
-import hashlib
 import pickle
 import platform
 import re
@@ -27,6 +26,7 @@ from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.loading import describe_head, save_weights
 from cytodino.modeling.lora import add_adapter, translate
 from cytodino.modeling.preprocessing import MEAN, STD, Preprocess
+from cytodino.paths import hash_file
 from cytodino.run import Run, new_run_folder, open_run, require_free, write_manifest
 from cytodino.run_manifest import BackboneRecord, ImportRecord, LoraRecord, RunManifest
 
@@ -127,7 +127,7 @@ def _compose_manifest(
         recipe=None,
         data=None,
         split=None,
-        imported=ImportRecord(file=checkpoint.name, sha256=_sha256(checkpoint), source=SOURCE),
+        imported=ImportRecord(file=checkpoint.name, sha256=hash_file(checkpoint), source=SOURCE),
         parameters=parameters,
         best_epoch=None,
         history=(),
@@ -258,8 +258,3 @@ def _misfit(path: Path, what: str, unexpected: list[str], missing: list[str]) ->
         if keys
     )
     return MergeError(f"keys do not fit {what}: {said}", where=path, mend=_MEND)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

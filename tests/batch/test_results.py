@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cytodino.errors import InputError
+from cytodino.paths import hash_file
 from cytodino.taxonomy import CODES, CRITICAL
 from cytodino_batch import results
-from cytodino_batch.results import Classification, sha256_of, write_results
+from cytodino_batch.results import Classification, write_results
 from cytodino_batch.stream import Block, QuarantinedRow
 
 NASTY = ["a,b", 'say "x"', "two\nlines", "=cmd|' /C calc'!A0", "lone\rreturn", "", "Zelle ä"]
@@ -113,7 +114,7 @@ def test_the_same_result_gives_the_same_bytes(tmp_path, result):
 def test_the_summary_gets_the_hashes_of_the_finished_files(tmp_path, result):
     seen = {}
     write(tmp_path / "s", result, lambda files: seen.update(files) or "{}")
-    assert seen == {name: sha256_of(tmp_path / "s" / name) for name in FILES[:3]}
+    assert seen == {name: hash_file(tmp_path / "s" / name) for name in FILES[:3]}
 
 
 def test_nothing_classified_is_a_result_too(tmp_path, result):

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cytodino.bundle import open_bundle
-from cytodino.bundle.folder import hash_file
 from cytodino.errors import BundleError, MissingPathError
+from cytodino.paths import hash_file
 
 Reseal = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 

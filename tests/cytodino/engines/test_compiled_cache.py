@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cytodino.engines import compiled_cache
-from cytodino.engines.compiled_cache import CHECKSUMS, cache_key, compile_through, hash_file
+from cytodino.engines.compiled_cache import CHECKSUMS, cache_key, compile_through
+from cytodino.paths import hash_file
 
 
 @pytest.fixture
