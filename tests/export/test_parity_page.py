@@ -19,7 +19,7 @@ from cytodino.machine import Machine
 from cytodino.parity import compare
 from cytodino.statistics import softmax
 from cytodino.synthetic.writer import draw_cell
-from cytodino.taxonomy import CODES, N_CLASSES, index_of
+from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES, SAFE, index_of
 from cytodino_export.fp16 import Fp16Report
 from cytodino_export.fp16_ranges import RangeReport
 from cytodino_export.gate import Invariance, Link, ParityChain, VariantResult
@@ -227,7 +227,8 @@ def test_what_failed_is_told_with_its_reasons_and_its_flips(make: Make) -> None:
     assert "2 critical flips of a clear margin" in page.text
     assert page.text.count("broken") >= 3
     assert "critical flip: MYB → LYT, clear margin" in page.text
-    assert "flip: MYB → MMZ" in page.text
+    assert "flip: MYB → MMZ, clear margin" in page.text
+    assert page.text.count("critical flip: ") == 2
     assert len(page.all("div", "flipped")) == 3
     assert "open" in page.all("details")[0]
 
@@ -238,6 +239,7 @@ def test_the_flip_table_marks_what_is_critical(make: Make) -> None:
     assert page.count('<td class="some critical">2</td>') == 1
     assert page.count('<td class="some">1</td>') == 1
     assert page.count('<td class="same"></td>') == N_CLASSES
+    assert page.count('critical">') == len(CRITICAL) * len(SAFE)
 
 
 def test_flips_come_first_among_the_worst(make: Make) -> None:
