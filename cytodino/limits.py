@@ -1,8 +1,11 @@
 """How far a variant may stray from the reference: the default limits, and their type."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["LIMITS", "Limits", "change_limits"]
 
 
 class Limits(BaseModel):
@@ -38,3 +41,43 @@ LIMITS: Mapping[str, Limits] = {
     "int8-bf16": _INT8,
 }
 """The default limits of each variant."""
+
+
+def change_limits(changes: Sequence[str]) -> dict[str, Limits]:
+    """Return the default limits with some changed.
+
+    Parameters
+    ----------
+    changes : sequence of str
+        Such as ``int8.margin=0.15``: a variant, a field of `Limits`, and its value; ``none`` where
+        a limit that may be absent is not to be judged.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variant or field, or the value is none of its kind.
+    """
+    limits = dict(LIMITS)
+    for change in changes:
+        name, _, text = change.partition("=")
+        variant, _, field = name.strip().partition(".")
+        if variant not in limits:
+            raise ValueError(f"{change!r} names none of the variants {', '.join(limits)}")
+        if field not in Limits.model_fields:
+            fields = ", ".join(Limits.model_fields)
+            raise ValueError(f"{change!r} names none of the limits {fields}")
+        limits[variant] = _change(limits[variant], field, text.strip(), change)
+    return limits
+
+
+def _change(limits: Limits, field: str, text: str, change: str) -> Limits:
+    value = None if text.lower() == "none" else text
+    try:
+        changed = Limits.model_validate(limits.model_dump() | {field: value})
+    except ValidationError as error:
+        raise ValueError(f"{change!r}: {error.errors()[0]['msg'].lower()}") from error
+    number = getattr(changed, field)
+    # Nothing is ever greater than a NaN: it would switch the limit off without a word.
+    if number is not None and not 0 <= number < math.inf:
+        raise ValueError(f"{change!r}: a limit is a number from 0 up")
+    return changed

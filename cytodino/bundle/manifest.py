@@ -173,8 +173,12 @@ class Provenance(_Frozen):
     data: dict[str, Any]
     """Path, kind and fingerprint of the cells it was trained on."""
     acceptance: dict[str, Any]
-    """Path, part, number and digest of the cells that the verdicts rest on."""
+    """Path, part, number, digest and ids of the cells that the verdicts rest on."""
     golden: GoldenSource
+    calibration: dict[str, Any] | None = None
+    """Path, part, seed and ids of the cells that calibrated INT8 and showed FP16's ranges."""
+    tuning: dict[str, Any] | None = None
+    """The same of the cells that decided which nodes stay float."""
     versions: dict[str, str]
     machine: dict[str, Any]
     options: dict[str, Any]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import cytodino
 from cytodino.archive import write_archive
-from cytodino.bundle.folder import hash_file, record_file
+from cytodino.bundle.folder import record_file
 from cytodino.bundle.golden import GOLDEN_NAME, add_logits
 from cytodino.bundle.manifest import (
     FileRecord,
@@ -22,12 +22,15 @@ from cytodino.bundle.manifest import (
     Variant,
     write_manifest,
 )
+from cytodino.engines.variants import file_of
 from cytodino.limits import Limits
+from cytodino.paths import hash_file
 from cytodino.run import Run
 from cytodino.run_manifest import MANIFEST
-from cytodino_export.gate import ParityChain
+from cytodino_export.chain import ParityChain
 from cytodino_export.gate_cells import GateCells
 from cytodino_export.licence import licence_of, write_licence
+from cytodino_export.quantisation_cells import CellSet
 
 __all__ = ["PARITY_NAME", "Parts", "assemble"]
 
@@ -46,7 +49,10 @@ class Parts:
     exported: Mapping[str, NDArray[np.float32]]
     """float32 (n, 21) by `variant.engine`."""
     limits: Mapping[str, Limits]
+    """By variant."""
     options: dict[str, Any]
+    sets: tuple[CellSet, CellSet] | None = None
+    """Cells that calibrated, and cells that tuned."""
 
 
 def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest:
@@ -96,8 +102,7 @@ def _variants(parts: Parts) -> dict[str, Variant]:
     names = dict.fromkeys(result.variant for result in parts.chain.variants)
     return {
         name: Variant(
-            # int8-bf16 is the int8 file at another run-time precision, bf16 the fp32 one.
-            file=parts.models[name].name,
+            file=parts.models[file_of(name)].name,
             verdicts=tuple(
                 result.verdict for result in parts.chain.variants if result.variant == name
             ),
@@ -130,6 +135,8 @@ def _provenance(run: Run, cells: GateCells, parts: Parts) -> Provenance:
         data=manifest.data.model_dump(mode="json") if manifest.data else {},
         acceptance=dict(cells.acceptance_source),
         golden=cells.golden_source,
+        calibration=parts.sets[0].source if parts.sets else None,
+        tuning=parts.sets[1].source if parts.sets else None,
         versions=chain.machine.versions | {"python": chain.machine.python},
         machine=chain.machine.model_dump(mode="json", exclude={"versions", "python"}),
         options=parts.options,

@@ -1,11 +1,16 @@
 """The command `cytodino-export`: a run becomes a bundle; a bundle is proven on a machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cytodino.console import CommandGroup, message
 from cytodino.errors import MissingExtraError, ParityError
+
+if TYPE_CHECKING:
+    from cytodino.limits import Limits
 
 
 @click.group(cls=CommandGroup)
@@ -26,9 +31,9 @@ def main() -> None:
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["fp32"]),
-    default=("fp32",),
-    help="Precision to export; may be given more than once.",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Precision to export, which then has to pass; may be given more than once, FP32 is always "
+    "among them. Without it all three are made, and FP32 and INT8 have to pass.",
 )
 @click.option(
     "--data",
@@ -41,25 +46,44 @@ def main() -> None:
     help="Cells that travel with the bundle, images or archive, in place of the run's own.",
 )
 @click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Cells to calibrate and tune INT8 with, images or archive, in place of the run's own "
+    "training part.",
+)
+@click.option(
+    "--calibration-cells",
+    type=click.IntRange(min=1),
+    default=64,
+    help="Cells that calibrate INT8; more take more time and memory.",
+)
+@click.option(
+    "--tuning-cells",
+    type=click.IntRange(min=1),
+    default=128,
+    help="Cells that decide which parts of INT8 stay float.",
+)
+@click.option(
     "--max-cells",
     type=click.IntRange(min=1),
     default=2_000,
     help="Most cells to judge by; below 200 nothing is proven.",
 )
 @click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="VARIANT.LIMIT=VALUE",
+    callback=lambda _context, _option, changes: _limits(changes),
+    help="Change a limit, such as int8.margin=0.15; may be given more than once, and is recorded "
+    "with the verdicts.",
+)
+@click.option(
     "--allow-failing",
     is_flag=True,
     help="Keep a refused bundle for study, marked unusable; the exit code stays 4.",
 )
-def onnx(
-    run: Path,
-    out: Path,
-    precisions: tuple[str, ...],
-    data: Path | None,
-    golden: Path | None,
-    max_cells: int,
-    allow_failing: bool,
-) -> None:
+def onnx(run: Path, out: Path, precisions: tuple[str, ...], **given: Any) -> None:
     """Export a RUN as a bundle, held against PyTorch at every step.
 
     Exit code 4, and no bundle, where a requested precision has no engine that passes.
@@ -70,13 +94,7 @@ def onnx(
         raise MissingExtraError(error.name or "torch", "export") from error
     from cytodino_export.tables import show_chain
 
-    options = ExportOptions(
-        precisions=tuple(dict.fromkeys(precisions)),
-        data=data,
-        golden=golden,
-        allow_failing=allow_failing,
-        max_cells=max_cells,
-    )
+    options = ExportOptions(precisions=tuple(dict.fromkeys(precisions)), **given)
     result = export_run(run, out, options, say=message)
     show_chain(result.chain)
     if result.bundle is not None:
@@ -114,3 +132,12 @@ def verify(bundle: Path, as_json: bool) -> None:
             where=bundle,
             mend="use another variant or engine, or export the run again",
         )
+
+
+def _limits(changes: Sequence[str]) -> "dict[str, Limits]":
+    from cytodino.limits import change_limits
+
+    try:
+        return change_limits(changes)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from cytodino.bundle.manifest import EngineVerdict
-from cytodino.engines.base import Engine, EngineDescription, batched_logits
+from cytodino.engines.base import Engine, batched_logits
 from cytodino.engines.probe import probe
-from cytodino.engines.selection import Target, open_model, targets_found
+from cytodino.engines.selection import PROVIDERS, Target, open_model, targets_found, why_unproven
 from cytodino.errors import EngineError, ParityError
 from cytodino.limits import Limits
 from cytodino.machine import Machine
-from cytodino.parity import ParityReport, compare
+from cytodino.parity import compare
 from cytodino.statistics import softmax
+from cytodino_export.chain import Invariance, Link, ParityChain, VariantResult
 from cytodino_export.gate_cells import GateCells, Group
 
 __all__ = ["Candidate", "Gate", "Invariance", "Link", "ParityChain", "VariantResult"]
@@ -35,81 +35,7 @@ INVARIANCE_SHARE = 0.1
 """Share of the limit on probabilities that a cell's neighbours may make up: a tenth leaves room
 for kernels that differ by batch size, and none for statistics taken over the batch."""
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Link(_Frozen):
-    """One comparison of the chain."""
-
-    reference: str
-    candidate: str
-    cells: str
-    """Which of the gate's cells: acceptance, golden, other sizes."""
-    batch_size: int
-    seconds: float
-    """Wall time of the candidate."""
-    report: ParityReport
-
-
-class Invariance(_Frozen):
-    """Largest change of a probability that a cell's neighbours in the batch make."""
-
-    alone: float
-    shuffled: float
-    padded: float
-    limit: float
-
-    @property
-    def failures(self) -> tuple[str, ...]:
-        """Say which of the three is beyond the limit."""
-        return tuple(
-            f"a cell {how} changes by {value:.3g}, beyond {self.limit:g}"
-            for how, value in (
-                ("alone", self.alone),
-                ("in a shuffled batch", self.shuffled),
-                ("in a padded batch", self.padded),
-            )
-            if not value <= self.limit
-        )
-
-
-class VariantResult(_Frozen):
-    """One variant on one engine and provider."""
-
-    variant: str
-    verdict: EngineVerdict
-    description: EngineDescription | None = None
-    """None where the engine did not open."""
-    links: tuple[Link, ...] = ()
-    """The verdict's own comparison first, then other batch sizes and crop sizes."""
-    invariance: Invariance | None = None
-
-
-class ParityChain(_Frozen):
-    """`parity.json`: everything that was measured, from the adapter to the engine."""
-
-    schema_version: int = 1
-    machine: Machine
-    cells: dict[str, int]
-    """Number of cells by group."""
-    links: tuple[Link, ...]
-    """PyTorch: unmerged to merged, merged to folded."""
-    variants: tuple[VariantResult, ...]
-
-    @property
-    def broken(self) -> Link | None:
-        """The first link in PyTorch that failed: nothing below it can be used."""
-        return next((link for link in self.links if link.report.verdict == "failed"), None)
-
-    def usable(self, variant: str) -> bool:
-        """Tell whether some engine passed with a variant and no link above it broke."""
-        return self.broken is None and any(
-            result.verdict.verdict == "passed"
-            for result in self.variants
-            if result.variant == variant
-        )
+NO_CUDA = "no CUDA device here: run cytodino-export verify on a machine that has one"
 
 
 @dataclass(frozen=True)
@@ -180,38 +106,76 @@ class Gate:
         )
         return link, logits
 
-    def judge(self, model: Path, variant: str, limits: Limits) -> list[Candidate]:
-        """Try a variant on every engine and provider of this machine."""
-        return [self._judge(model, variant, target, limits) for target in targets_found()]
+    def judge(
+        self, model: Path, variant: str, limits: Limits, *, also_broken: tuple[str, ...] = ()
+    ) -> list[Candidate]:
+        """Try a variant on every engine and provider of this machine that can run it.
 
-    def _judge(self, model: Path, variant: str, target: Target, limits: Limits) -> Candidate:
+        Parameters
+        ----------
+        model : Path
+            ONNX file.
+        variant : str
+        limits : Limits
+        also_broken : sentences
+            What speaks against the file apart from its logits: it fails wherever it runs.
+        """
+        targets = [target for target in targets_found() if variant in target.variants]
+        found = [self._judge(model, variant, one, limits, also_broken) for one in targets]
+        if variant == "fp16" and all(target.device != "cuda" for target in targets):
+            cuda = Target("onnxruntime", "cuda", PROVIDERS["cuda"])
+            reasons = also_broken or (NO_CUDA,)
+            found.append(self._refuse(cuda, variant, reasons, tried=bool(also_broken)))
+        return found
+
+    def _refuse(
+        self,
+        target: Target,
+        variant: str,
+        reasons: tuple[str, ...],
+        *,
+        tried: bool,
+        opened: Engine | None = None,
+    ) -> Candidate:
+        verdict = EngineVerdict(
+            engine=target.engine,
+            provider=target.provider,
+            machine=self.machine.cpu,
+            verdict="failed" if tried else "unproven",
+            reasons=reasons,
+        )
+        description = opened.describe() if opened else None
+        return Candidate(
+            VariantResult(variant=variant, verdict=verdict, description=description), None
+        )
+
+    def _judge(
+        self,
+        model: Path,
+        variant: str,
+        target: Target,
+        limits: Limits,
+        also_broken: tuple[str, ...],
+    ) -> Candidate:
         engine, device = target.engine, target.device
+        untried = why_unproven(target, variant)
+        if untried is not None:
+            return self._refuse(target, variant, (untried,), tried=False)
         self._say(f"measuring {variant} on {engine}, {device}")
-
-        def refuse(reason: str, *, tried: bool, opened: Engine | None = None) -> Candidate:
-            verdict = EngineVerdict(
-                engine=engine,
-                provider=target.provider,
-                machine=self.machine.cpu,
-                verdict="failed" if tried else "unproven",
-                reasons=(reason,),
-            )
-            description = opened.describe() if opened else None
-            result = VariantResult(variant=variant, verdict=verdict, description=description)
-            return Candidate(result, None)
-
         broken = probe(model, engine=engine, variant=variant, device=device)
         if broken is not None:
             # CUDA may be listed and not load: that proves nothing about the variant.
-            return refuse(broken, tried=device == "cpu")
+            return self._refuse(target, variant, (broken,), tried=device == "cpu")
         opened = None
         try:
             with open_model(model, engine=engine, variant=variant, device=device) as opened:
-                return self._measure(opened, variant, limits)
+                return self._measure(opened, variant, limits, also_broken)
         except (EngineError, ParityError) as error:
-            return refuse(str(error), tried=True, opened=opened)
+            return self._refuse(target, variant, (str(error),), tried=True, opened=opened)
 
-    def _measure(self, engine: Engine, variant: str, limits: Limits) -> Candidate:
+    def _measure(
+        self, engine: Engine, variant: str, limits: Limits, also_broken: tuple[str, ...]
+    ) -> Candidate:
         def at(batch_size: int) -> Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]:
             return lambda crops: batched_logits(engine, crops, batch_size)
 
@@ -225,7 +189,7 @@ class Gate:
         ]
         others.append(self.link(names, self.cells.odd, at(BATCH_SIZE), limits)[0])
         invariance = self._vary(engine, limits)
-        also_broken = invariance.failures + tuple(
+        also_broken += invariance.failures + tuple(
             f"{reason} ({other.cells}, batches of {other.batch_size})"
             for other in (on_golden, *others)
             for reason in other.report.failures

@@ -46,6 +46,8 @@ class GateCells:
     """Golden cells cut to another height and width."""
     golden_source: GoldenSource
     acceptance_source: dict[str, object]
+    source: CellSource
+    """Where the acceptance cells were drawn from; it may hold others."""
 
     def pick(self, group: Group) -> list[NDArray[np.uint8]]:
         """Crops of a group, in its order."""
@@ -192,7 +194,9 @@ def _read(test: _Drawn, golden: _Drawn, seed: int) -> GateCells:
             "parts": list(test.parts),
             "n": len(test.rows),
             "digest": _digest(test.source, test.rows),
+            "ids": [test.source.ids[row] for row in test.rows],
         },
+        source=test.source,
     )
 
 

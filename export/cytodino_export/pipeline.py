@@ -3,9 +3,9 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.bundle.manifest import SCHEMA_VERSION
+from cytodino.engines.onnxruntime import import_onnxruntime
 from cytodino.engines.selection import targets_found
 from cytodino.errors import ExportError, MissingExtraError
-from cytodino.limits import LIMITS, Limits
+from cytodino.limits import Limits
 from cytodino.machine import describe_machine
 from cytodino.run import Run, open_run
 from cytodino_export.assembly import Parts, assemble
+from cytodino_export.chain import Link, ParityChain
 from cytodino_export.deploy import fold
-from cytodino_export.gate import Candidate, Gate, Link, ParityChain
+from cytodino_export.gate import Candidate, Gate
 from cytodino_export.gate_cells import GateCells, choose_cells
 from cytodino_export.licence import licence_of
+from cytodino_export.lowering import Lowered, judge_file, lower
 from cytodino_export.merge import load_unmerged, logits_of, merge
 from cytodino_export.onnx_graph import write_graph
+from cytodino_export.options import SEED, ExportOptions
+from cytodino_export.quantisation_cells import CellSet, choose_quantisation_cells
+from cytodino_export.speed import compare_speeds
 
 __all__ = ["ExportOptions", "ExportResult", "export_run"]
-
-SEED = 0
-"""Draws golden and acceptance cells; recorded in the manifest."""
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What an export is asked for."""
-
-    precisions: tuple[str, ...] = ("fp32",)
-    data: Path | None = None
-    """Cells in place of those that the run was trained on."""
-    golden: Path | None = None
-    """Cells in place of the run's for the golden ones."""
-    allow_failing: bool = False
-    """Keep a refused bundle for study, marked unusable."""
-    max_cells: int = 2_000
-    """Most acceptance cells."""
-    limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
 
 
 @dataclass(frozen=True)
@@ -87,13 +74,13 @@ def export_run(
     MergeError
         If adapter and backbone do not fit each other.
     MissingExtraError
-        If no engine is installed.
+        If no engine is installed, or a library that a precision needs is missing.
     ParityError
         If PyTorch itself gives logits that are not finite.
     """
     options = options or ExportOptions()
     _require_free(out)
-    _require_libraries()
+    _require_libraries(options.wanted)
     run = open_run(run_path)
     say("reading cells")
     cells = choose_cells(
@@ -103,9 +90,10 @@ def export_run(
         max_cells=options.max_cells,
         seed=SEED,
     )
+    sets = _choose_sets(run, cells, options)
     with _beside(out) as folder:
-        parts = _measure(run, folder, cells, options, say)
-        refused = _refusal(parts.chain, options.precisions)
+        parts = _measure(run, folder, cells, sets, options, say)
+        refused = _refusal(parts.chain, options.required)
         if refused is not None and not options.allow_failing:
             return ExportResult(None, parts.chain, refused)
         say("writing the bundle")
@@ -115,20 +103,61 @@ def export_run(
     return ExportResult(out, parts.chain, refused)
 
 
+Sets = tuple[CellSet, CellSet]
+
+
+def _choose_sets(run: Run, cells: GateCells, options: ExportOptions) -> Sets | None:
+    """Choose cells to calibrate and to tune with, where any precision needs them."""
+    if options.wanted == ("fp32",):
+        return None
+    return choose_quantisation_cells(
+        run,
+        cells,
+        calibration=options.calibration,
+        sizes=(options.calibration_cells, options.tuning_cells),
+        seed=SEED,
+    )
+
+
 def _measure(
     run: Run,
     folder: Path,
     cells: GateCells,
+    sets: Sets | None,
     options: ExportOptions,
     say: Callable[[str], None],
 ) -> Parts:
-    limits = options.limits["fp32"]
-    machine = describe_machine()
+    gate, links, model_path = _export_fp32(run, folder, cells, options.limits["fp32"], say)
+    found = Lowered(
+        models={"fp32": model_path},
+        candidates=judge_file(gate, model_path, "fp32", options.limits),
+    )
+    chain = _chain(gate, links, found)
+    # What is made from an FP32 file that strays would hide that under its own noise.
+    if sets is not None and chain.usable("fp32"):
+        lower(found, gate, sets, options.wanted, options.limits, say)
+        chain = _chain(gate, links, found, sets)
+        timed = compare_speeds(chain.variants, found.models, cells.pick(cells.golden), say)
+        chain = chain.model_copy(update={"variants": timed})
+    judged = {result.variant for result in chain.variants}
+    return Parts(
+        models=found.models,
+        chain=chain,
+        reference=gate.reference[cells.golden.rows],
+        exported=_golden_logits(found.candidates),
+        limits={name: limits for name, limits in options.limits.items() if name in judged},
+        options=options.record(),
+        sets=sets,
+    )
+
+
+def _export_fp32(
+    run: Run, folder: Path, cells: GateCells, limits: Limits, say: Callable[[str], None]
+) -> tuple[Gate, tuple[Link, Link], Path]:
+    """Merge, fold and export, each step measured; PyTorch's models are let go in the end."""
     say(f"PyTorch, adapter not merged, on {len(cells.crops)} cells")
     model = load_unmerged(run)
-    reference = logits_of(model, cells.crops)
-    gate = Gate(cells, reference, machine, say)
-
+    gate = Gate(cells, logits_of(model, cells.crops), describe_machine(), say)
     say("merging and folding")
     merged = merge(model)
     first, merged_logits = gate.link(
@@ -149,32 +178,23 @@ def _measure(
         image_size=run.manifest.image_size,
         metadata=_graph_metadata(run),
     )
-    candidates = gate.judge(model_path, "fp32", limits)
-    chain = _chain(gate, (first, second), candidates)
-    return Parts(
-        models={"fp32": model_path},
-        chain=chain,
-        reference=reference[cells.golden.rows],
-        exported=_golden_logits(candidates),
-        limits={"fp32": limits},
-        options={
-            "precisions": list(options.precisions),
-            "data": None if options.data is None else str(options.data),
-            "golden": None if options.golden is None else str(options.golden),
-            "allow_failing": options.allow_failing,
-            "max_cells": options.max_cells,
-            "seed": SEED,
-        },
-    )
+    return gate, (first, second), model_path
 
 
-def _chain(gate: Gate, links: tuple[Link, ...], candidates: list[Candidate]) -> ParityChain:
+def _chain(
+    gate: Gate, links: tuple[Link, ...], found: Lowered, sets: Sets | None = None
+) -> ParityChain:
     groups = (gate.cells.acceptance, gate.cells.golden, gate.cells.odd)
+    counts = {group.name: len(group.rows) for group in groups}
+    if sets is not None:
+        counts |= {"calibration": len(sets[0].crops), "tuning": len(sets[1].crops)}
     return ParityChain(
         machine=gate.machine,
-        cells={group.name: len(group.rows) for group in groups},
+        cells=counts,
         links=links,
-        variants=tuple(candidate.result for candidate in candidates),
+        variants=tuple(candidate.result for candidate in found.candidates),
+        fp16=found.fp16,
+        int8=found.int8,
     )
 
 
@@ -220,10 +240,12 @@ def _graph_metadata(run: Run) -> dict[str, Any]:
     }
 
 
-def _require_libraries() -> None:
+def _require_libraries(precisions: tuple[str, ...]) -> None:
     """Say what is not installed before any work is done."""
     targets_found()
-    for name in ("peft", "onnx", "onnxscript"):
+    import_onnxruntime()  # lower precisions are made with it, whatever runs them later
+    needed = ["peft", "onnx", "onnxscript"]
+    for name in [*needed, "nncf"] if "int8" in precisions else needed:
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(name, "export")
 

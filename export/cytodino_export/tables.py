@@ -1,6 +1,6 @@
 """Verdicts as a table on the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from cytodino.bundle.manifest import EngineVerdict
     from cytodino.bundle.verification import Verification
-    from cytodino_export.gate import Link, ParityChain
+    from cytodino_export.chain import Link, ParityChain, VariantResult
 
 __all__ = ["show_chain", "show_verification"]
 
@@ -23,12 +23,15 @@ def show_chain(chain: "ParityChain") -> None:
     """Print every link and every variant's verdict to stderr."""
     console = _console()
     table = _table("parity")
+    table.add_column("images/s", justify="right")
     for link in chain.links:
         _add_link(table, link)
     for result in chain.variants:
-        _add_verdict(table, result.variant, result.verdict)
+        _add_verdict(table, result.variant, result.verdict, _speed(result))
     console.print(table)
     _print_reasons(console, ((r.variant, r.verdict) for r in chain.variants))
+    for line in _findings(chain):
+        console.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def show_verification(verification: "Verification") -> None:
@@ -41,6 +44,43 @@ def show_verification(verification: "Verification") -> None:
         _add_verdict(table, check.variant, check.verdict, drift)
     console.print(table)
     _print_reasons(console, ((c.variant, c.verdict) for c in verification.checks))
+
+
+def _speed(result: "VariantResult") -> str:
+    """Images a second in the gate; of INT8 as it was timed by turns with the best float."""
+    if result.speed is not None:
+        return f"{result.speed.images_per_second:.3g}"
+    if not result.links or not result.links[0].seconds:
+        return "–"
+    return f"{result.links[0].report.n / result.links[0].seconds:.3g}"
+
+
+def _findings(chain: "ParityChain") -> Iterator[str]:
+    """Say what FP16 and INT8 left in float and why, and where INT8 is not worth it."""
+    if chain.fp16 is not None:
+        made, ranges = chain.fp16.conversion, chain.fp16.ranges
+        islands = ", ".join(f"{reason} {count}" for reason, count in made.islands.items())
+        yield (
+            f"fp16: {made.half_nodes} nodes in FP16, in float32 {islands}; the largest FP16 value "
+            f"on {ranges.crops} crops is {ranges.largest:.4g} of {ranges.limit:g} allowed"
+        )
+    if chain.int8 is not None:
+        yield (
+            f"int8: {chain.int8.products} products in INT8, calibrated on "
+            f"{chain.int8.calibration_crops} cells, tuned on {chain.int8.tuning_crops}"
+        )
+        for group in chain.int8.returned:
+            yield (
+                f"int8: {group.name} back to float, relative logit error "
+                f"{group.error_before:.3g} to {group.error_after:.3g}"
+            )
+    for result in chain.variants:
+        if result.speed is not None and not result.speed.worth_it:
+            yield (
+                f"{result.variant} on {result.verdict.engine}: not worth it here, "
+                f"{result.speed.images_per_second:.3g} images/s where {result.speed.against} "
+                f"gives {result.speed.against_images_per_second:.3g}"
+            )
 
 
 def _console() -> Console:

@@ -212,4 +212,5 @@ def test_a_broken_link_in_pytorch_leaves_nothing_usable(exported: ExportResult, 
     )
     assert broken.broken == strayed
     assert not broken.usable("fp32")
-    assert not chain.usable("int8")
+    assert not broken.usable("int8")
+    assert not chain.usable("int4")

@@ -1,4 +1,6 @@
+import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,29 @@ from cytodino.bundle.golden import check_golden, load_golden
 from cytodino.bundle.verification import verify_bundle
 from cytodino.cells import open_cells
 from cytodino.engines import open_engine
+from cytodino.engines.openvino_library import import_openvino, supports_bf16
 from cytodino.engines.pytorch import open_reference
+from cytodino.engines.selection import Target
 from cytodino.errors import BundleError, ExportError, MissingExtraError, ParityError
 from cytodino.limits import LIMITS, Limits
-from cytodino_export import pipeline
-from cytodino_export.gate import ParityChain
+from cytodino_export import gate, lowering, pipeline
+from cytodino_export.chain import ParityChain
 from cytodino_export.pipeline import ExportOptions, ExportResult, export_run
 
 FILES = [
     "LICENSE-DINOV3-NOTICE.md",
     "cytodino.json",
     "golden.h5",
+    "model.fp16.onnx",
     "model.fp32.onnx",
+    "model.int8.onnx",
     "parity.json",
 ]
+ONNXRUNTIME = Target("onnxruntime", "cpu", "CPUExecutionProvider")
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+HAS_BF16 = supports_bf16(import_openvino().Core())
+PARTS = ("train", "validation", *["test"] * 11, "validation", "train", "train")
+FP32_ONLY = ExportOptions(precisions=("fp32",))
 IMPOSSIBLE = {**LIMITS, "fp32": Limits(margin=0.001, probability=0.0, logit_absolute=1e-12)}
 
 
@@ -39,7 +50,22 @@ def quick(exported: ExportResult, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes((exported.bundle / "model.fp32.onnx").read_bytes())
         return path
 
+    def quantise(source: Path, target: Path, *sets: Any, **options: Any) -> Any:
+        assert exported.bundle is not None
+        shutil.copyfile(exported.bundle / target.name, target)
+        return exported.chain.int8
+
+    def convert(source: Path, target: Path, crops: Any) -> Any:
+        assert exported.bundle is not None
+        assert exported.chain.fp16 is not None
+        shutil.copyfile(exported.bundle / target.name, target)
+        return exported.chain.fp16.conversion, exported.chain.fp16.ranges
+
     monkeypatch.setattr(pipeline, "write_graph", copy)
+    monkeypatch.setattr(lowering, "quantise_in_child", quantise)
+    monkeypatch.setattr(lowering, "to_examined_fp16", convert)
+    monkeypatch.setattr(gate, "probe", lambda *a, **o: None)
+    monkeypatch.setattr(gate, "targets_found", lambda: [ONNXRUNTIME])
 
 
 def test_the_bundle_holds_what_the_design_says(exported: ExportResult) -> None:
@@ -57,6 +83,66 @@ def test_the_bundle_holds_what_the_design_says(exported: ExportResult) -> None:
     assert manifest.provenance.versions["torch"] == torch.__version__.split("+")[0]
     assert len(manifest.provenance.golden.ids) == 256
     assert not [path for path in exported.bundle.parent.iterdir() if "partial" in path.name]
+
+
+def test_every_variant_is_judged_on_every_engine_that_can_run_it(exported: ExportResult) -> None:
+    found = {
+        (one.variant, one.verdict.engine, one.verdict.provider): one.verdict
+        for one in exported.chain.variants
+    }
+    assert {one for one in found if one[1] == "onnxruntime"} == {
+        ("fp32", "onnxruntime", CPU),
+        ("fp16", "onnxruntime", CPU),
+        ("fp16", "onnxruntime", CUDA),
+        ("int8", "onnxruntime", CPU),
+    }
+    assert {one[0] for one in found if one[1] == "openvino"} == set(LIMITS)
+    cuda = found.pop(("fp16", "onnxruntime", CUDA))
+    assert (cuda.verdict, cuda.n) == ("unproven", 0)
+    assert "verify" in cuda.reasons[0]
+    for variant in ("bf16", "int8-bf16"):
+        if not HAS_BF16:
+            assert found.pop((variant, "openvino", "CPU")).verdict == "unproven"
+    assert {verdict.verdict for verdict in found.values()} == {"passed"}
+
+
+def test_a_variant_is_a_file_and_a_precision(exported: ExportResult) -> None:
+    assert exported.bundle is not None
+    manifest = open_bundle(exported.bundle).manifest
+    assert set(manifest.models) == {"fp32", "fp16", "int8"}
+    assert {name: variant.file for name, variant in manifest.variants.items()} == {
+        "fp32": "model.fp32.onnx",
+        "bf16": "model.fp32.onnx",
+        "fp16": "model.fp16.onnx",
+        "int8": "model.int8.onnx",
+        "int8-bf16": "model.int8.onnx",
+    }
+    assert set(manifest.limits) == set(LIMITS)
+
+
+def test_the_manifest_says_which_cells_calibrated_tuned_and_judged(exported: ExportResult) -> None:
+    assert exported.bundle is not None
+    found = open_bundle(exported.bundle).manifest.provenance
+    assert found.calibration is not None
+    assert found.tuning is not None
+    held = [set(group["ids"]) for group in (found.calibration, found.tuning, found.acceptance)]
+    assert [len(ids) for ids in held] == [21, 42, 231]
+    for first, second in itertools.combinations([*held[:2], held[2] | set(found.golden.ids)], 2):
+        assert first.isdisjoint(second)
+    assert {PARTS[int(Path(name).stem) % len(PARTS)] for name in held[0] | held[1]} == {"train"}
+
+
+def test_what_was_made_of_fp16_and_int8_is_reported(exported: ExportResult) -> None:
+    fp16, int8 = exported.chain.fp16, exported.chain.int8
+    assert fp16 is not None
+    assert int8 is not None
+    assert fp16.conversion.islands["attention"]
+    assert (fp16.ranges.crops, fp16.ranges.reference_crops) == (16, 2)
+    assert (int8.products, int8.calibration_crops, int8.tuning_crops) == (8, 21, 42)
+    timed = [one for one in exported.chain.variants if one.speed is not None]
+    assert {one.variant for one in timed} <= {"int8", "int8-bf16"}
+    assert all(one.speed and one.speed.images_per_second > 0 for one in timed)
+    assert len(timed) >= 2
 
 
 def test_golden_cells_carry_pytorchs_logits_and_each_variants_own(
@@ -79,8 +165,11 @@ def test_golden_cells_carry_pytorchs_logits_and_each_variants_own(
         assert file["reference"].dtype == np.float32
 
 
-def test_the_bundle_is_used_and_verified_like_any_other(exported: ExportResult) -> None:
+def test_the_bundle_is_used_and_verified_like_any_other(
+    exported: ExportResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert exported.bundle is not None
+    monkeypatch.setattr("cytodino.bundle.verification.probe", lambda *a, **o: None)
     bundle = open_bundle(exported.bundle)
     with open_engine(bundle, engine="onnxruntime", variant="fp32", device="cpu") as engine:
         assert check_golden(bundle, engine).verdict == "passed"
@@ -101,7 +190,13 @@ def test_the_parity_chain_can_be_read_back(exported: ExportResult) -> None:
         ("unmerged", "merged"),
         ("merged", "folded"),
     ]
-    assert chain.cells == {"acceptance": 231, "golden": 256, "other sizes": 8}
+    assert chain.cells == {
+        "acceptance": 231,
+        "golden": 256,
+        "other sizes": 8,
+        "calibration": 21,
+        "tuning": 42,
+    }
     assert all(link.report.logit_max < 1e-4 for link in chain.links)
 
 
@@ -117,6 +212,61 @@ def test_one_flipped_bit_in_any_file_is_refused(bundle_copy: Path, name: str) ->
 
 @pytest.mark.usefixtures("quick")
 class TestRefusal:
+    def impossible(self, variant: str) -> dict[str, Limits]:
+        return {**LIMITS, variant: Limits(margin=0.0, probability=0.0, agreement=1.0)}
+
+    def test_int8_that_fails_refuses_the_export_and_fp16_is_recorded(
+        self, run_path: Path, tmp_path: Path
+    ) -> None:
+        options = ExportOptions(limits=self.impossible("int8"))
+        result = export_run(run_path, tmp_path / "one", options)
+        assert str(result.refused).startswith("int8 passes on no engine")
+        assert result.bundle is None
+        options = ExportOptions(limits=self.impossible("fp16"))
+        result = export_run(run_path, tmp_path / "two", options)
+        assert result.refused is None
+        bundle = open_bundle(tmp_path / "two")
+        assert not bundle.manifest.variants["fp16"].usable
+        assert bundle.manifest.limits["fp16"].probability == 0.0
+        changed = bundle.manifest.provenance.options["changed_limits"]
+        assert changed["fp16.probability"] == 0.0
+        with pytest.raises(ParityError, match="fp16 has not passed"):
+            open_engine(bundle, variant="fp16")
+
+    def test_fp16_that_is_named_has_to_pass_somewhere_cuda_or_not(
+        self, run_path: Path, tmp_path: Path
+    ) -> None:
+        options = ExportOptions(precisions=("fp16",))
+        result = export_run(run_path, tmp_path / "one", options)
+        assert result.refused is None
+        assert set(open_bundle(tmp_path / "one").manifest.models) == {"fp32", "fp16"}
+        options = ExportOptions(precisions=("fp16",), limits=self.impossible("fp16"))
+        result = export_run(run_path, tmp_path / "two", options)
+        assert str(result.refused).startswith("fp16 passes on no engine")
+
+    def test_fp16_whose_values_overflow_fails_wherever_it_runs(
+        self, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        convert = lowering.to_examined_fp16
+
+        def overflow(*given: Any) -> Any:
+            conversion, ranges = convert(*given)
+            return conversion, ranges.model_copy(update={"failures": ("too large",)})
+
+        monkeypatch.setattr(lowering, "to_examined_fp16", overflow)
+        options = ExportOptions(precisions=("fp16",))
+        result = export_run(run_path, tmp_path / "bundle", options)
+        found = [one.verdict for one in result.chain.variants if one.variant == "fp16"]
+        assert [one.verdict for one in found] == ["failed", "failed"]
+        assert {one.provider for one in found} == {CPU, CUDA}
+        assert "too large" in str(result.refused)
+
+    def test_nothing_is_made_from_an_fp32_that_strays(self, run_path: Path, tmp_path: Path) -> None:
+        options = ExportOptions(limits=IMPOSSIBLE, allow_failing=True)
+        result = export_run(run_path, tmp_path / "bundle", options)
+        assert (result.chain.fp16, result.chain.int8) == (None, None)
+        assert set(open_bundle(tmp_path / "bundle").manifest.models) == {"fp32"}
+
     def test_a_merge_that_strays_leaves_no_bundle(
         self, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -161,7 +311,7 @@ class TestRefusal:
 
         monkeypatch.setattr(pipeline, "assemble", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            export_run(run_path, tmp_path / "out" / "bundle")
+            export_run(run_path, tmp_path / "out" / "bundle", FP32_ONLY)
         assert not any((tmp_path / "out").iterdir())
 
 
@@ -194,7 +344,8 @@ def test_a_library_that_is_missing_is_said_before_any_work(
 def test_the_manifest_says_what_was_asked_and_from_which_run(exported: ExportResult) -> None:
     assert exported.bundle is not None
     document = json.loads((exported.bundle / "cytodino.json").read_text())
-    assert document["provenance"]["options"]["precisions"] == ["fp32"]
+    assert document["provenance"]["options"]["precisions"] == ["fp32", "fp16", "int8"]
+    assert document["provenance"]["options"]["required"] == ["fp32", "int8"]
     assert document["provenance"]["run"]["tune"] == "lora"
     assert document["provenance"]["run"]["lora"]["rank"] == 4
     assert document["provenance"]["acceptance"]["n"] == 231
