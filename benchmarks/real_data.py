@@ -81,7 +81,12 @@ def main(data: Path, out: Path, jobs: int) -> None:
     edge = make_edge_box(out / "edge")
     threads = max(1, cores_available() // jobs)
     with ThreadPoolExecutor(jobs) as pool:
-        records = list(pool.map(lambda seed: measure(seed, data, out, edge, threads), SEEDS))
+        seconds = list(pool.map(lambda seed: go_the_way(seed, data, out, edge, threads), SEEDS))
+    # One after the other: transformers builds models under a device that all threads share.
+    records = [
+        {"seed": seed, "seconds": taken} | compare(seed, out)
+        for seed, taken in zip(SEEDS, seconds, strict=True)
+    ]
     report = {
         "machine": describe_machine().model_dump(mode="json"),
         "base": " ".join(BASE),
@@ -108,8 +113,8 @@ def make_edge_box(folder: Path) -> Path:
     return scripts
 
 
-def measure(seed: int, data: Path, out: Path, edge: Path, threads: int) -> Record:
-    """Go the whole way with one seed."""
+def go_the_way(seed: int, data: Path, out: Path, edge: Path, threads: int) -> dict[str, float]:
+    """Go the whole way with one seed; return how long each step took, in seconds."""
     here = Path(sys.executable).parent
     base, run, bundle = (out / f"{name}-{seed}" for name in ("base", "run", "bundle"))
     archive, results = out / f"test-{seed}.h5", out / f"results-{seed}"
@@ -124,14 +129,15 @@ def measure(seed: int, data: Path, out: Path, edge: Path, threads: int) -> Recor
     steps.run("pack", archive, cytodino, "pack", *words)
     words = (archive, "--bundle", bundle, "--out", results)
     steps.run("classify", results, batch, "classify", *words)
-    record = {"seed": seed, "seconds": steps.seconds}
-    return record | compare(run, archive, results / archive.stem)
+    return steps.seconds
 
 
-def compare(run: Path, archive: Path, results: Path) -> Record:
+def compare(seed: int, out: Path) -> Record:
     """Score what the edge box said, and hold it against PyTorch cell by cell."""
     from cytodino.engines.pytorch import open_reference
 
+    run, archive = out / f"run-{seed}", out / f"test-{seed}.h5"
+    results = out / f"results-{seed}" / archive.stem
     cells = open_cells(archive)
     labels = require_labels(cells)
     with open_archive(archive) as opened:
