@@ -345,7 +345,7 @@ def test_the_manifest_says_what_was_asked_and_from_which_run(exported: ExportRes
     assert exported.bundle is not None
     document = json.loads((exported.bundle / "cytodino.json").read_text())
     assert document["provenance"]["options"]["precisions"] == ["fp32", "fp16", "int8"]
-    assert document["provenance"]["options"]["required"] == ["fp32", "int8"]
+    assert document["provenance"]["options"]["required"] == ["fp32"]
     assert document["provenance"]["run"]["tune"] == "lora"
     assert document["provenance"]["run"]["lora"]["rank"] == 4
     assert document["provenance"]["acceptance"]["n"] == 231
