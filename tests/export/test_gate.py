@@ -9,10 +9,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from cytodino.engines.variants import file_of
 from cytodino.limits import LIMITS
 from cytodino.machine import describe_machine
 from cytodino.run import open_run
 from cytodino_export import gate as gate_module
+from cytodino_export.fp16 import HALF_SUFFIX
 from cytodino_export.gate import Candidate, Gate, Invariance, ParityChain
 from cytodino_export.gate_cells import choose_cells
 from cytodino_export.merge import load_unmerged, logits_of
@@ -35,12 +37,15 @@ def sound(exported: ExportResult) -> Path:
 
 
 def constant(graph: onnx.GraphProto, name: str) -> onnx.TensorProto:
-    return next(tensor for tensor in graph.initializer if tensor.name == name)
+    """A constant, float32 or, in an FP16 file, half."""
+    names = (name, name + HALF_SUFFIX)
+    return next(tensor for tensor in graph.initializer if tensor.name in names)
 
 
 def edit(tensor: onnx.TensorProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    changed = np.ascontiguousarray(change(numpy_helper.to_array(tensor).copy()))
-    tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))
+    values = numpy_helper.to_array(tensor)
+    changed = np.ascontiguousarray(change(values.copy())).astype(values.dtype)
+    tensor.CopyFrom(numpy_helper.from_array(changed, tensor.name))
 
 
 def swap_classes(graph: onnx.GraphProto) -> None:
@@ -133,6 +138,45 @@ def test_a_broken_variant_is_caught(
     result = judge_one(gate, write_broken(sound, tmp_path, change)).result
     assert result.verdict.verdict == "failed"
     assert result.verdict.reasons
+
+
+@pytest.mark.parametrize("change", [swap_classes, read_as_bgr, take_another_mean])
+@pytest.mark.parametrize("variant", [name for name in LIMITS if name != "fp32"])
+def test_a_broken_variant_is_caught_in_every_precision(
+    gate: Gate,
+    exported: ExportResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variant: str,
+    change: Callable[[onnx.GraphProto], None],
+) -> None:
+    assert exported.bundle is not None
+    monkeypatch.setattr(gate_module, "probe", lambda *a, **o: None)
+    broken = write_broken(exported.bundle / f"model.{file_of(variant)}.onnx", tmp_path, change)
+    found = [one.result.verdict for one in gate.judge(broken, variant, LIMITS[variant])]
+    assert not [one for one in found if one.verdict == "passed"]
+    tried = {one.engine for one in found if one.verdict == "failed"}
+    assert tried or "no bf16" in found[0].reasons[0]
+
+
+@pytest.mark.parametrize("layer", ["head.classifier.weight", "head.norm.weight"])
+def test_a_layer_off_by_3_percent_is_caught_in_fp16(
+    gate: Gate,
+    exported: ExportResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layer: str,
+) -> None:
+    """Layers that reach every logit: 3 % of one in the middle stays within FP16's limits here."""
+
+    def scale(graph: onnx.GraphProto) -> None:
+        edit(constant(graph, layer), lambda values: values * 1.03)
+
+    assert exported.bundle is not None
+    monkeypatch.setattr(gate_module, "probe", lambda *a, **o: None)
+    broken = write_broken(exported.bundle / "model.fp16.onnx", tmp_path, scale)
+    found = gate.judge(broken, "fp16", LIMITS["fp16"])
+    assert {one.result.verdict.verdict for one in found} == {"failed", "unproven"}
 
 
 def test_a_cell_that_sees_its_neighbours_is_told_by_its_batch(
