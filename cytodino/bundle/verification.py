@@ -14,7 +14,7 @@ from cytodino.engines.base import EngineDescription, batched_logits
 from cytodino.engines.probe import probe
 from cytodino.engines.selection import Target, open_model, targets_found, why_unproven
 from cytodino.errors import EngineError, ParityError
-from cytodino.machine import Machine, describe_machine
+from cytodino.machine import Machine, cache_folder, describe_machine
 from cytodino.parity import ParityReport, compare
 
 __all__ = ["Check", "Verification", "verify_bundle"]
@@ -51,8 +51,8 @@ class Verification(_Frozen):
     """Variants that the export left usable."""
     failed_at_export: tuple[tuple[str, str, str], ...] = ()
     """Variant, engine and provider of what the export refused: no news if it fails here too."""
-    record: str
-    """File in this machine's cache that keeps the verdicts."""
+    record: str | None
+    """File in this machine's cache that keeps the verdicts; None where it cannot be written."""
 
     @property
     def refused(self) -> str | None:
@@ -105,7 +105,11 @@ def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None)
         variant: tuple(check.verdict for check in checks if check.variant == variant)
         for variant in bundle.manifest.variants
     }
-    record = record_verdicts(bundle, verdicts, machine=machine)
+    try:
+        record = str(record_verdicts(bundle, verdicts, machine=machine))
+    except OSError as error:  # what was found is worth saying all the same
+        say(f"not recorded: {cache_folder()} cannot be written ({error.strerror})")
+        record = None
     return Verification(
         bundle=str(path),
         sha256=bundle.sha256,
@@ -118,7 +122,7 @@ def verify_bundle(path: Path, *, say: Callable[[str], None] = lambda text: None)
             for found in v.verdicts
             if found.verdict == "failed"
         ),
-        record=str(record),
+        record=record,
     )
 
 

@@ -126,7 +126,8 @@ def verify(bundle: Path, as_json: bool) -> None:
         click.echo(found.model_dump_json(indent=2))
     else:
         show_verification(found)
-    message(f"recorded in {found.record}")
+    if found.record is not None:
+        message(f"recorded in {found.record}")
     if found.refused is not None:
         raise ParityError(
             f"refused on this machine: {found.refused}",

@@ -40,6 +40,7 @@ def test_a_sound_bundle_passes_and_the_machine_remembers(bundle_path: Path, cach
     assert check.description.provider == CPU
     assert check.drift is not None
     assert check.drift < 1e-4
+    assert found.record is not None
     assert Path(found.record).is_relative_to(cache)
     assert {path: path.read_bytes() for path in bundle_path.iterdir()} == before
     bundle = open_bundle(bundle_path)
@@ -166,3 +167,15 @@ def test_a_box_without_an_engine_names_the_extra(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"cytodino\[cpu\]"):
         verify_bundle(bundle_path)
+
+
+def test_a_machine_that_cannot_remember_still_says_what_it_found(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said: list[str] = []
+    found = verify_bundle(bundle_path, say=said.append)
+    assert on("onnxruntime", found).verdict.verdict == "passed"
+    assert found.record is None
+    assert any(line.startswith("not recorded") for line in said)
