@@ -30,11 +30,13 @@ from cytodino.run_manifest import MANIFEST
 from cytodino_export.chain import ParityChain
 from cytodino_export.gate_cells import GateCells
 from cytodino_export.licence import licence_of, write_licence
+from cytodino_export.parity_page import Evidence, write_parity_page
 from cytodino_export.quantisation_cells import CellSet
 
 __all__ = ["PARITY_NAME", "Parts", "assemble"]
 
 PARITY_NAME = "parity.json"
+PAGE_NAME = "parity.html"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Parts:
     models: Mapping[str, Path]
     """ONNX files by precision, already in the bundle's folder."""
     chain: ParityChain
+    evidence: Evidence
+    """Acceptance cells and the answers on them, for the page."""
     reference: NDArray[np.float32]
     """float32 (n, 21), PyTorch, of the golden cells."""
     exported: Mapping[str, NDArray[np.float32]]
@@ -76,9 +80,18 @@ def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest
     add_logits(golden, parts.reference, parts.exported)
     parity = folder / PARITY_NAME
     parity.write_text(parts.chain.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    others = [golden, parity, *write_licence(run, folder)]
+    page, created = folder / PAGE_NAME, datetime.now(UTC)
+    write_parity_page(
+        page,
+        chain=parts.chain,
+        evidence=parts.evidence,
+        title=run.path.resolve().name,
+        source={key: said for key, said in cells.acceptance_source.items() if key != "ids"},
+        created=created,
+    )
+    others = [golden, parity, page, *write_licence(run, folder)]
     manifest = Manifest(
-        created=datetime.now(UTC),
+        created=created,
         cytodino_version=cytodino.__version__,
         classes=run.manifest.classes,
         image_size=run.manifest.image_size,

@@ -40,11 +40,13 @@ NO_CUDA = "no CUDA device here: run cytodino-export verify on a machine that has
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant on an engine, and its logits on the golden cells."""
+    """A variant on an engine, and its logits; none where it did not run."""
 
     result: VariantResult
-    golden: NDArray[np.float32] | None
-    """float32 (n, 21); None where it did not run."""
+    golden: NDArray[np.float32] | None = None
+    """float32 (n, 21), on the golden cells."""
+    acceptance: NDArray[np.float32] | None = None
+    """float32 (n, 21), on the acceptance cells."""
 
 
 class Gate:
@@ -145,9 +147,7 @@ class Gate:
             reasons=reasons,
         )
         description = opened.describe() if opened else None
-        return Candidate(
-            VariantResult(variant=variant, verdict=verdict, description=description), None
-        )
+        return Candidate(VariantResult(variant=variant, verdict=verdict, description=description))
 
     def _judge(
         self,
@@ -180,7 +180,7 @@ class Gate:
             return lambda crops: batched_logits(engine, crops, batch_size)
 
         names = ("PyTorch", f"{variant} on {engine.name}")
-        link, _ = self.link(names, self.cells.acceptance, at(BATCH_SIZE), limits)
+        link, accepted = self.link(names, self.cells.acceptance, at(BATCH_SIZE), limits)
         on_golden, golden = self.link(names, self.cells.golden, at(BATCH_SIZE), limits)
         few = Group("golden", self.cells.golden.rows[:INVARIANCE_CELLS])
         others = [
@@ -209,7 +209,7 @@ class Gate:
             links=(link, on_golden, *others),
             invariance=invariance,
         )
-        return Candidate(result, golden)
+        return Candidate(result, golden, accepted)
 
     def _vary(self, engine: Engine, limits: Limits) -> Invariance:
         """Classify the same crops alone, shuffled and padded; compare with full batches."""

@@ -29,6 +29,7 @@ from cytodino_export.lowering import Lowered, judge_file, lower
 from cytodino_export.merge import load_unmerged, logits_of, merge
 from cytodino_export.onnx_graph import write_graph
 from cytodino_export.options import SEED, ExportOptions
+from cytodino_export.parity_page import Evidence
 from cytodino_export.quantisation_cells import CellSet, choose_quantisation_cells
 from cytodino_export.speed import compare_speeds
 
@@ -143,11 +144,31 @@ def _measure(
     return Parts(
         models=found.models,
         chain=chain,
+        evidence=_evidence(gate, found),
         reference=gate.reference[cells.golden.rows],
         exported=_golden_logits(found.candidates),
         limits={name: limits for name, limits in options.limits.items() if name in judged},
         options=options.record(),
         sets=sets,
+    )
+
+
+def _evidence(gate: Gate, found: Lowered) -> Evidence:
+    """Gather what the page shows beside the chain: acceptance cells and the answers on them."""
+    cells, rows = gate.cells, gate.cells.acceptance.rows
+    return Evidence(
+        crops=cells.pick(cells.acceptance),
+        labels=cells.labels[rows],
+        ids=[cells.ids[row] for row in rows],
+        reference=gate.reference[rows],
+        candidates={
+            (one.result.variant, one.result.verdict.engine, one.result.verdict.provider): logits
+            for one in found.candidates
+            if (logits := one.acceptance) is not None
+        },
+        fp16=found.fp16.conversion if found.fp16 else None,
+        fp16_ranges=found.fp16.ranges if found.fp16 else None,
+        int8=found.int8,
     )
 
 

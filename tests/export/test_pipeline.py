@@ -31,6 +31,7 @@ FILES = [
     "model.fp16.onnx",
     "model.fp32.onnx",
     "model.int8.onnx",
+    "parity.html",
     "parity.json",
 ]
 ONNXRUNTIME = Target("onnxruntime", "cpu", "CPUExecutionProvider")
@@ -215,10 +216,10 @@ class TestRefusal:
     def impossible(self, variant: str) -> dict[str, Limits]:
         return {**LIMITS, variant: Limits(margin=0.0, probability=0.0, agreement=1.0)}
 
-    def test_int8_that_fails_refuses_the_export_and_fp16_is_recorded(
+    def test_int8_that_was_asked_for_refuses_the_export_and_fp16_that_was_not_is_recorded(
         self, run_path: Path, tmp_path: Path
     ) -> None:
-        options = ExportOptions(limits=self.impossible("int8"))
+        options = ExportOptions(precisions=("int8",), limits=self.impossible("int8"))
         result = export_run(run_path, tmp_path / "one", options)
         assert str(result.refused).startswith("int8 passes on no engine")
         assert result.bundle is None

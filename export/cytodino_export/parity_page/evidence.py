@@ -11,7 +11,7 @@ from cytodino.errors import ParityError
 from cytodino.parity import margin_of
 from cytodino.statistics import softmax
 from cytodino.taxonomy import N_CLASSES
-from cytodino_export.gate import VariantResult
+from cytodino_export.chain import VariantResult
 
 if TYPE_CHECKING:
     from cytodino_export.fp16 import Fp16Report

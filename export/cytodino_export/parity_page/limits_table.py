@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cytodino.parity import LabelledChange, ParityReport
 from cytodino.taxonomy import CODES, CRITICAL, SAFE
-from cytodino_export.gate import Invariance, Link
+from cytodino_export.chain import Invariance, Link
 from cytodino_export.parity_page.markup import (
     Html,
     badge,

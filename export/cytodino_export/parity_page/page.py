@@ -9,7 +9,7 @@ import numpy as np
 
 from cytodino.errors import ExportError
 from cytodino.taxonomy import CODES
-from cytodino_export.gate import ParityChain
+from cytodino_export.chain import ParityChain
 from cytodino_export.parity_page.cells import WORST_CELLS, picture_store
 from cytodino_export.parity_page.evidence import Evidence
 from cytodino_export.parity_page.limits_table import links_table

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cytodino.parity import ParityReport
-from cytodino_export.gate import VariantResult
+from cytodino_export.chain import VariantResult
 from cytodino_export.parity_page.cells import WORST_CELLS, worst_cells
 from cytodino_export.parity_page.charts import (
     change_histogram,
