@@ -18,7 +18,8 @@ class Limits(BaseModel):
     probability: float
     """Largest change of any class's probability, 0 to 1."""
     agreement: float | None = None
-    """Least share of cells with the same top-1 class, 0 to 1; None: not judged."""
+    """Least share of cells with the same top-1 class, 0 to 1; judged on `min_cells` or more, for of
+    fewer one cell is too large a share. None: not judged."""
     logit_absolute: float | None = None
     """Largest change of any logit; None: not judged."""
     logit_relative: float | None = None

@@ -299,7 +299,8 @@ def _broken_limits(report: ParityReport) -> list[str]:
     for name, value, ceiling in ceilings:
         if ceiling is not None and not value <= ceiling:
             broken.append(f"{name} moved by {value:.3g}, beyond {ceiling:g}")
-    if limits.agreement is not None and report.agreement < limits.agreement:
+    enough = report.n >= limits.min_cells  # of 24 cells, one honest flip is already 4 %
+    if limits.agreement is not None and enough and report.agreement < limits.agreement:
         broken.append(f"top-1 agreement is {report.agreement:.2%}, below {limits.agreement:.0%}")
     labelled = report.labelled
     if limits.judge_macro_f1 and labelled and (labelled.macro_f1_high or 0.0) < 0:

@@ -108,6 +108,18 @@ def test_agreement_limit() -> None:
     assert report.agreement_low == pytest.approx(wilson_lower(193, 200))
 
 
+def test_agreement_of_few_cells_is_not_judged_their_flips_are() -> None:
+    limits = Limits(margin=0.5, probability=1.0, agreement=0.97)
+    reference = np.zeros((24, 21), dtype=np.float32)
+    reference[:, 0] = 1
+    candidate = reference.copy()
+    candidate[0, 1] = 2
+    report = compare(reference, candidate, limits)
+    assert (report.verdict, report.failures) == ("unproven", ())
+    report = compare(reference, candidate, limits.model_copy(update={"margin": 0.0}))
+    assert report.verdict == "failed"
+
+
 def test_worse_macro_f1_fails_only_when_the_interval_excludes_zero() -> None:
     labels = np.repeat([0, 1], 100)
     reference = np.zeros((200, 21), dtype=np.float32)
