@@ -15,10 +15,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 # make prints each line before it runs it: what is shown is what is run.
 demo: $(INSTALLED)
 	rm -rf demo
-	cytodino synth demo/cells-a --cells-per-class 36 --size 96 --stain a --seed 1
+	cytodino synth demo/cells-a --cells-per-class 24 --size 96 --stain a --seed 1
 	cytodino synth demo/cells-b --cells-per-class 50 --size 96 --stain b --seed 2 --sheet demo/cells-b.png
-	cytodino train demo/cells-a --out demo/base --backbone tiny --tune full --image-size 64 --epochs 12
-	cytodino train demo/cells-b --out demo/run --backbone demo/base --tune lora --image-size 64 --epochs 6
+	cytodino train demo/cells-a --out demo/base --backbone tiny --tune full --image-size 64 --epochs 8
+	cytodino train demo/cells-b --out demo/run --backbone demo/base --tune lora --image-size 64 --epochs 4
 	cytodino-export onnx demo/run --out demo/bundle
 	cytodino pack demo/cells-b demo/slide.h5 --run demo/run --part test
 	cytodino-batch classify demo/slide.h5 --bundle demo/bundle --out demo/results
