@@ -57,7 +57,12 @@ def test_every_epoch_has_every_cell_once_in_its_own_order():
 def test_loading_in_other_processes_changes_nothing(varied):
     def batches(workers):
         loader = DataLoader(
-            varied, batch_size=4, sampler=EpochSampler(len(varied), 0), num_workers=workers
+            varied,
+            batch_size=4,
+            sampler=EpochSampler(len(varied), 0),
+            num_workers=workers,
+            # A fork of a process in which other tests left threads of OpenVINO crashed it once.
+            multiprocessing_context="spawn" if workers else None,
         )
         return [batch["pixel_values"] for batch in loader]
 
