@@ -8,8 +8,8 @@ from zlib import crc32
 import h5py
 import numpy as np
 
-from cytodino.archive.hdf5 import FAULTS, find_dataset, reading
-from cytodino.archive.layout import DAMAGED, MAX_SLICE_BYTES, Layout, check_length, own_dataset
+from cytodino.archive.hdf5 import FAULTS, MAX_SLICE_BYTES, find_dataset, reading
+from cytodino.archive.layout import DAMAGED, Layout, check_length, own_dataset
 from cytodino.errors import ArchiveError, CropError
 from cytodino.images import MAX_SIDE, decode_rgb
 

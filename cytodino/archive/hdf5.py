@@ -33,6 +33,9 @@ FAULTS = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError)
 MAX_CHUNK_BYTES = 1 << 30
 """HDF5 takes this much memory at once for a filtered chunk."""
 
+MAX_SLICE_BYTES = 256 << 20
+"""What is read at once; longer slices are read in parts."""
+
 MAX_NAME_BYTES = 4096
 """Longest id that is read; the longest path of Linux."""
 

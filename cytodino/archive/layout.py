@@ -15,9 +15,6 @@ FORMAT = "cytodino-archive"
 VERSION = 1
 """The newest version of the format that is read here, and the one that is written."""
 
-MAX_SLICE_BYTES = 256 << 20
-"""What is read at once; longer slices are read row by row."""
-
 DAMAGED = "its bytes do not match their checksum"
 
 

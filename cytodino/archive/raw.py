@@ -7,8 +7,8 @@ from typing import Self
 import h5py
 import numpy as np
 
-from cytodino.archive.hdf5 import FAULTS, reading, unwritten_rows
-from cytodino.archive.layout import DAMAGED, MAX_SLICE_BYTES, Layout, own_dataset
+from cytodino.archive.layout import DAMAGED, Layout, own_dataset
+from cytodino.archive.pixels import PixelRows
 from cytodino.errors import ArchiveError, CropError
 from cytodino.images import MAX_SIDE, checksum, encode_png
 
@@ -34,8 +34,7 @@ class RawLayout(Layout):
                 mend="pack the images again",
             )
         super().__init__(file, path, payload, shape[0])
-        with reading(path, "the index of /crops"):
-            self._unwritten = unwritten_rows(payload)
+        self._pixels = PixelRows(payload, path)
 
     @classmethod
     def find(cls, file: h5py.File, path: Path) -> Self | None:
@@ -49,35 +48,17 @@ class RawLayout(Layout):
         return self.payload.shape[1], self.payload.shape[2]
 
     def read(self, start: int, stop: int, pool: Executor | None) -> list[np.ndarray | CropError]:
-        """Return rows ``start`` to ``stop``; they are slices of one array where all are well."""
-        height, width = self.size
-        if (stop - start) * height * width * 3 > MAX_SLICE_BYTES:
-            return [self._row(row) for row in range(start, stop)]
-        try:
-            block = self.payload[start:stop]  # (k, h, w, 3)
-        except FAULTS:  # one damaged chunk fails the whole slice
-            return [self._row(row) for row in range(start, stop)]
-        return [self._checked(pixels, start + k) for k, pixels in enumerate(block)]
+        """Return rows ``start`` to ``stop``."""
+        return self._pixels.read(start, stop, pool, self._checked)
 
     def encoded(self, row: int) -> bytes:
         """Return one row as a PNG file."""
-        pixels = self._row(row)
+        pixels = self.read(row, row + 1, None)[0]
         if isinstance(pixels, CropError):
             raise pixels
         return encode_png(pixels)
 
-    def _row(self, row: int) -> np.ndarray | CropError:
-        try:
-            pixels: np.ndarray = self.payload[row]
-        except FAULTS as error:
-            fault = self.fault("its chunk is damaged", row)
-            fault.__cause__ = error
-            return fault
-        return self._checked(pixels, row)
-
     def _checked(self, pixels: np.ndarray, row: int) -> np.ndarray | CropError:
-        if self._unwritten[row]:
-            return self.fault("was never written", row)
         if checksum(pixels) != self.checksums[row]:
             return self.fault(DAMAGED, row)
         return pixels

@@ -10,7 +10,7 @@ import pytest
 
 from cytodino.archive import encoded as encoded_module
 from cytodino.archive import open_archive, write_archive
-from cytodino.archive import raw as raw_module
+from cytodino.archive import pixels as pixels_module
 from cytodino.cells import open_cells
 from cytodino.errors import ArchiveError, CropError, MissingPathError, TaxonomyError
 from cytodino.images import decode_rgb
@@ -108,7 +108,7 @@ class TestReading:
     def test_long_slices_are_read_row_by_row(self, archive, monkeypatch):
         with open_archive(archive) as opened:
             whole = opened.read(0, 7)
-            monkeypatch.setattr(raw_module, "MAX_SLICE_BYTES", 400)
+            monkeypatch.setattr(pixels_module, "MAX_SLICE_BYTES", 400)
             monkeypatch.setattr(encoded_module, "MAX_SLICE_BYTES", 1500)
             for one, other in zip(whole, opened.read(0, 7), strict=True):
                 np.testing.assert_array_equal(one, other)
