@@ -116,3 +116,11 @@ class ParityChain(_Frozen):
             for result in self.variants
             if result.variant == variant
         )
+
+    def strays(self, variant: str) -> bool:
+        """Tell whether a variant, or a link above it, was seen beyond a limit on any engine."""
+        return self.broken is not None or any(
+            result.verdict.verdict == "failed"
+            for result in self.variants
+            if result.variant == variant
+        )

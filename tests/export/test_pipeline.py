@@ -268,6 +268,15 @@ class TestRefusal:
         assert (result.chain.fp16, result.chain.int8) == (None, None)
         assert set(open_bundle(tmp_path / "bundle").manifest.models) == {"fp32"}
 
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_what_is_kept_for_study_is_made_whole_on_too_few_cells(
+        self, run_path: Path, tmp_path: Path, kept: bool
+    ) -> None:
+        options = ExportOptions(precisions=("fp32", "fp16"), max_cells=24, allow_failing=kept)
+        result = export_run(run_path, tmp_path / "bundle", options)
+        assert "24 cells, 200 are needed" in str(result.refused)
+        assert (result.chain.fp16 is not None) == kept == (tmp_path / "bundle").exists()
+
     def test_a_merge_that_strays_leaves_no_bundle(
         self, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

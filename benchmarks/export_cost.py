@@ -1,0 +1,232 @@
+"""Measure what an export costs in time and memory, by size of the model.
+
+    python benchmarks/export_cost.py --backbone large --out runs/cost
+
+Weights are random, the adapter of rank 64 too; cells are drawn. The command that a user would give
+makes FP32, FP16 and INT8 under GNU `time -v`; the seconds of its steps come from the lines it says,
+and beside the largest process stands the largest sum over all its processes, seen twice a second.
+Exporting and quantising are one sum, the gate another: it judges 32 crops, on which nothing is
+proven, so the export ends with 4 and is kept for study. Prints the table and replaces this
+backbone's entry in `benchmarks/results/export_cost.json`.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+from PIL import Image
+
+from cytodino import __version__
+from cytodino.cells import open_cells
+from cytodino.machine import describe_machine
+from cytodino.recipe import Recipe
+from cytodino.run import write_manifest, write_split
+from cytodino.run_manifest import DataRecord, LoraRecord, RunManifest, SplitRecord
+from cytodino.synthetic import draw_cell
+from cytodino.taxonomy import CODES
+
+RESULT = Path(__file__).parent / "results" / "export_cost.json"
+SEED, CALIBRATION, TUNING, JUDGED = 0, 8, 8, 32
+CROP = 250
+"""Side of a crop, pixels."""
+
+STEPS = (
+    ("reading cells", "reading"),
+    ("PyTorch,", "reference"),
+    ("merging", "merging and folding"),
+    ("exporting", "exporting"),
+    ("converting", "exporting"),
+    ("quantising", "quantising"),
+    ("reading", "quantising"),
+    ("measuring", "gate"),
+    ("timing", "gate"),
+    ("writing", "writing"),
+)
+"""Step by the beginning of the line that says it; other lines belong to the step around them."""
+
+EXPORT_STEPS = ("merging and folding", "exporting", "quantising", "writing")
+
+
+@click.command()
+@click.option("--backbone", default="large", type=click.Choice(["tiny", "small", "base", "large"]))
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+def main(backbone: str, out: Path) -> None:
+    """Export a random model of one size and write down what that cost."""
+    cells, run, bundle = (out / f"{backbone}-{name}" for name in ("cells", "run", "bundle"))
+    draw_cells(cells)
+    write_run(run, cells, backbone)
+    judged = out / f"{backbone}-judged"
+    draw_cells(judged, count=JUDGED, seed=SEED + 1)
+    seconds, text, code, together = export(run, bundle, judged)
+    if code not in (0, 4):
+        raise click.ClickException(f"the export ended with {code}:\n{text}")
+    entry = {
+        "steps_seconds": seconds,
+        "export_minutes": round(sum(seconds.get(step, 0) for step in EXPORT_STEPS) / 60, 2),
+        "gate_minutes": round(seconds.get("gate", 0) / 60, 2),
+        "all_minutes": round(sum(seconds.values()) / 60, 2),
+        "peak_gib": round(peak_kib(text) / 2**20, 2),
+        "peak_together_gib": round(together / 2**30, 2),
+        "bundle_mb": {
+            path.name: round(path.stat().st_size / 1e6) for path in bundle.glob("*.onnx*")
+        },
+        "cells": {"calibration": CALIBRATION, "tuning": TUNING, "judged": JUDGED},
+        "exit_code": code,
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": describe_machine().model_dump(mode="json"),
+    }
+    results: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    results[backbone] = entry
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    click.echo(f"{'step':22} seconds")
+    for step, taken in seconds.items():
+        click.echo(f"{step:22} {taken:7.1f}")
+    click.echo(
+        f"exported and quantised in {entry['export_minutes']} min, "
+        f"gate {entry['gate_minutes']} min; "
+        f"largest process {entry['peak_gib']} GiB, all together {entry['peak_together_gib']} GiB"
+    )
+
+
+def draw_cells(folder: Path, *, count: int = 8 * len(CODES), seed: int = SEED) -> None:
+    """Draw cells of all classes in turn, unless they are there."""
+    if folder.exists():
+        return
+    generator = np.random.default_rng(seed)
+    for index in range(count):
+        code = CODES[index % len(CODES)]
+        (folder / code).mkdir(parents=True, exist_ok=True)
+        pixels = draw_cell(code, seed=generator, size=CROP)
+        Image.fromarray(pixels).save(folder / code / f"{seed}-{index:03}.png")
+
+
+def write_run(folder: Path, cells_path: Path, name: str) -> None:
+    """Write a run as `cytodino train --tune lora` does, its weights drawn from a seed."""
+    if folder.exists():
+        return
+    import torch
+
+    from cytodino.modeling.loading import describe_head, open_backbone, save_weights
+    from cytodino.modeling.preprocessing import MEAN, STD
+    from cytodino.training.building import build_model
+    from cytodino.training.observer import Observer
+
+    torch.manual_seed(SEED)
+    recipe = Recipe(tune="lora")
+    origin = open_backbone(name, image_size=recipe.image_size)
+    model = build_model(origin, recipe, Observer())
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if "lora_B" in key:  # zero from PEFT, and then there would be nothing to merge
+                weight.normal_(0.0, 0.002)
+    folder.mkdir(parents=True)
+    record = save_weights(model, folder, origin)
+    cells = open_cells(cells_path)
+    parts = ["test" if index % 5 == 0 else "train" for index in range(len(cells))]
+    write_split(folder, cells.ids, parts)
+    data = DataRecord(
+        path=str(cells_path.resolve()), kind="folder", fingerprint=cells.fingerprint(), n=len(cells)
+    )
+    write_manifest(
+        folder,
+        RunManifest(
+            created=datetime.now(UTC).replace(microsecond=0),
+            image_size=recipe.image_size,
+            mean=MEAN,
+            std=STD,
+            tune="lora",
+            backbone=record,
+            lora=LoraRecord(
+                rank=recipe.lora_rank, alpha=recipe.lora_alpha, dropout=recipe.lora_dropout
+            ),
+            head=describe_head(model.head),
+            recipe=recipe,
+            data=data,
+            split=SplitRecord(seed=SEED, fractions={"test": 0.2}, rule="by number", counts={}),
+            parameters=(1, 2),
+            best_epoch=1,
+            history=(),
+            metrics={},
+            seconds=0.0,
+            device="cpu",
+            versions={"cytodino": __version__},
+        ),
+    )
+
+
+def export(run: Path, bundle: Path, judged: Path) -> tuple[dict[str, float], str, int, int]:
+    """Run the command; return the seconds of each step, what it said, its exit code, peak bytes."""
+    command = [
+        "time", "-v", str(Path(sys.executable).parent / "cytodino-export"), "onnx", str(run),
+        "--out", str(bundle), "--data", str(judged), "--golden", str(judged),
+        "--precision", "fp32", "--precision", "fp16", "--precision", "int8",
+        "--calibration-cells", str(CALIBRATION), "--tuning-cells", str(TUNING),
+        "--max-cells", str(JUDGED), "--allow-failing",
+    ]  # fmt: skip
+    seconds: defaultdict[str, float] = defaultdict(float)
+    said: list[str] = []
+    step, began = "starting", time.monotonic()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        peak = PeakMemory(process.pid)
+        for line in process.stderr:
+            said.append(line)
+            click.echo(line.rstrip(), err=True)
+            following = next((name for text, name in STEPS if line.startswith(text)), step)
+            now = time.monotonic()
+            seconds[step] += now - began
+            step, began = following, now
+    taken = {name: round(spent, 1) for name, spent in seconds.items()}
+    return taken, "".join(said), process.returncode, peak.stop()
+
+
+class PeakMemory:
+    """Watches a process and its children: the largest sum of their resident memory, in bytes.
+
+    Pages that they share are counted for each, so it is an upper bound.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(psutil.Process(pid),))
+        self._thread.start()
+
+    def _watch(self, process: psutil.Process) -> None:
+        while not self._ended.wait(0.5):
+            total = 0
+            with suppress(psutil.NoSuchProcess):
+                for one in (process, *process.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        total += one.memory_info().rss
+            self._peak = max(self._peak, total)
+
+    def stop(self) -> int:
+        """Stop watching and return the peak."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak
+
+
+def peak_kib(text: str) -> int:
+    """Peak resident memory of the largest process, in KiB, from what GNU time said."""
+    found = re.search(r"Maximum resident set size \(kbytes\): (\d+)", text)
+    if found is None:
+        raise click.ClickException("needs GNU time: apt install time")
+    return int(found[1])
+
+
+if __name__ == "__main__":
+    main()
