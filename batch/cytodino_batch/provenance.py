@@ -13,7 +13,6 @@ from cytodino_batch.session import Session
 from cytodino_batch.stream import rows_a_block
 from cytodino_batch.summary import (
     ArchiveSection,
-    Comparison,
     ParitySection,
     Provenance,
     RunSection,
@@ -37,44 +36,53 @@ def describe_archive(planned: PlannedArchive, archive: Archive) -> ArchiveSectio
 
 
 def build_summary(
-    planned: PlannedArchive,
     archive: ArchiveSection,
     result: Classification,
-    live: Comparison | None,
     *,
-    session: Session,
-    options: ClassifyOptions,
-    started: datetime,
+    parity: ParitySection,
+    provenance: Provenance,
+    run: RunSection,
 ) -> Summary:
-    """Put the summary of one archive together; the hashes of its files are added on writing."""
+    """Put the summary of one archive together; the hashes of its files are added on writing.
+
+    Everything that a session knows comes in as a section, so that a journal can keep it: what is
+    finished on another day or merged from shards is summed up by the same function.
+    """
     classes = count_classes(result)
     return Summary(
         archive=archive,
         counts=count_rows(result),
         classes=classes,
         lineages=count_lineages(classes),
-        parity=_describe_parity(session, options, live),
-        provenance=_describe_provenance(session, options),
-        run=_describe_run(planned, session, started, len(result.rows)),
+        parity=parity,
+        provenance=provenance,
+        run=run,
     )
 
 
-def _describe_parity(
-    session: Session, options: ClassifyOptions, live: Comparison | None
-) -> ParitySection:
-    statement = session.statement
-    if live is not None:
-        statement += f"; live check {live.sentence()}"
-    return ParitySection(mode=options.parity, statement=statement, golden=session.golden, live=live)
+def describe_parity(session: Session, options: ClassifyOptions) -> ParitySection:
+    """Say what the session's engine was held against before the first crop."""
+    return ParitySection(mode=options.parity, statement=session.statement, golden=session.golden)
 
 
-def _describe_provenance(session: Session, options: ClassifyOptions) -> Provenance:
+def describe_provenance(
+    session: Session, options: ClassifyOptions, *, batch_size: int
+) -> Provenance:
+    """Say what an archive's results are made with.
+
+    Parameters
+    ----------
+    session : Session
+    options : ClassifyOptions
+    batch_size : int
+        The one that this archive is classified with: a run that goes on keeps its own.
+    """
     return Provenance(
         bundle_sha256=session.bundle.sha256,
         engine=session.engine.describe(),
-        batch_size=session.batch_size,
+        batch_size=batch_size,
         batch_size_chosen="auto" if options.batch_size is None else "user",
-        rows_a_block=rows_a_block(session.batch_size),
+        rows_a_block=rows_a_block(batch_size),
         review_below=options.review_below,
         parity_sample=options.parity_sample if options.parity == "live" else None,
         reference_sha256=session.reference_sha256,
@@ -82,9 +90,17 @@ def _describe_provenance(session: Session, options: ClassifyOptions) -> Provenan
     )
 
 
-def _describe_run(
-    planned: PlannedArchive, session: Session, started: datetime, classified: int
-) -> RunSection:
+def describe_run(*, started: datetime, classified: int, archive: str, bundle: str) -> RunSection:
+    """Say when and where results were made.
+
+    Parameters
+    ----------
+    started : datetime
+    classified : int
+        Crops that were classified since then.
+    archive, bundle : str
+        Where they lay.
+    """
     finished = datetime.now(UTC)
     seconds = max((finished - started).total_seconds(), 1e-6)
     return RunSection(
@@ -93,6 +109,6 @@ def _describe_run(
         seconds=round(seconds, 3),
         crops_per_second=round(classified / seconds, 2),
         host=platform.node(),
-        archive=str(planned.path),
-        bundle=str(session.bundle.path),
+        archive=archive,
+        bundle=bundle,
     )

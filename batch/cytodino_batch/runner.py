@@ -12,7 +12,13 @@ from cytodino_batch.live import draw_sample, judge_blocks, require_agreement
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import PlannedArchive
 from cytodino_batch.progress import show_progress
-from cytodino_batch.provenance import build_summary, describe_archive
+from cytodino_batch.provenance import (
+    build_summary,
+    describe_archive,
+    describe_parity,
+    describe_provenance,
+    describe_run,
+)
 from cytodino_batch.results import Classification, write_results
 from cytodino_batch.session import Session
 from cytodino_batch.stream import classify_rows
@@ -103,8 +109,18 @@ def classify_archive(
     with open_archive(planned.path) as archive:
         section = describe_archive(planned, archive)
         result, live = _classify_rows(planned, archive, session, options)
+    parity = describe_parity(session, options)
     summary = build_summary(
-        planned, section, result, live, session=session, options=options, started=started
+        section,
+        result,
+        parity=parity if live is None else parity.with_live(live),
+        provenance=describe_provenance(session, options, batch_size=session.batch_size),
+        run=describe_run(
+            started=started,
+            classified=len(result.rows),
+            archive=str(planned.path),
+            bundle=str(session.bundle.path),
+        ),
     )
     write_results(
         planned.folder,

@@ -122,6 +122,11 @@ class ParitySection(_Section):
     live: Comparison | None = None
     """On a seeded sample of this archive, beside PyTorch."""
 
+    def with_live(self, live: Comparison) -> "ParitySection":
+        """Add the comparison on the archive's own cells."""
+        statement = f"{self.statement}; live check {live.sentence()}"
+        return self.model_copy(update={"live": live, "statement": statement})
+
 
 class Provenance(_Section):
     """What the results were made with."""

@@ -133,7 +133,7 @@ def test_what_nobody_foresaw_is_recorded_and_the_next_archive_begins(
     monkeypatch.setattr(
         runner,
         "build_summary",
-        lambda planned, *a, **k: {}["odd"] if planned.name == "a" else build(planned, *a, **k),
+        lambda archive, *a, **k: {}["odd"] if archive.name == "a" else build(archive, *a, **k),
     )
     paths = [write_crops(tmp_path / name, crops[:5]) for name in ("a.h5", "b.h5")]
     first, second = run(*paths)
