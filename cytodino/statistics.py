@@ -45,3 +45,50 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a proportion, 0 to 1, at the given confidence or more.
+
+    Clopper and Pearson, Biometrika 26 (1934), 404-413: the proportions that neither one-sided
+    binomial test at half of 1 - level rejects; the same as the quantiles of beta distributions.
+
+    Parameters
+    ----------
+    successes : int, 0 to n
+    n : int
+        Number of trials; 0 tells nothing, and gives 0 to 1.
+    level : float
+        Confidence, between 0 and 1.
+    """
+    tail = (1 - level) / 2
+    return _exact_lower(successes, n, tail), 1 - _exact_lower(n - successes, n, tail)
+
+
+def _exact_lower(k: int, n: int, tail: float) -> float:
+    """Solve P(X >= k) = tail for the proportion of a binomial X of n trials.
+
+    Newton's method on both logarithms. The left side is the distribution function of a beta
+    distribution, whose density is log-concave in log p, so the tangent lies above the curve: from
+    the first step on every guess is too small, and they rise to the root.
+    """
+    if k == 0:
+        return 0.0
+    if k == n:
+        return float(tail ** (1 / n))
+    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    p, before = k / n, 1.0  # P(X >= k) is at least one half here: the root lies below
+    while abs(p - before) > 1e-15 * p:
+        # All terms of the tail from its first, which is its largest as long as p <= k / n.
+        relative, term, odds = 1.0, 1.0, p / (1 - p)
+        for j in range(k, n):
+            term *= (n - j) / (j + 1) * odds
+            relative += term
+            if term < 1e-17 * relative:
+                break
+        first = ways + k * math.log(p) + (n - k) * math.log1p(-p)
+        missing = math.log(tail) - first - math.log(relative)
+        before, p = p, p * math.exp(missing * relative / k)
+        if p <= before and before < k / n:  # rounding, at the root
+            break
+    return p

@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from cytodino.archive import Archive
 from cytodino.machine import installed_versions
 from cytodino.paths import hash_file
+from cytodino_batch.differential import count_differential
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import PlannedArchive
 from cytodino_batch.results import Classification
+from cytodino_batch.review import list_review
 from cytodino_batch.session import Session
 from cytodino_batch.stream import rows_a_block
 from cytodino_batch.summary import (
@@ -17,8 +19,6 @@ from cytodino_batch.summary import (
     Provenance,
     RunSection,
     Summary,
-    count_classes,
-    count_lineages,
     count_rows,
 )
 
@@ -48,13 +48,12 @@ def build_summary(
     Everything that a session knows comes in as a section, so that a journal can keep it: what is
     finished on another day or merged from shards is summed up by the same function.
     """
-    classes = count_classes(result)
     return Summary(
         archive=archive,
         counts=count_rows(result),
-        classes=classes,
-        lineages=count_lineages(classes),
+        differential=count_differential(result.ranking[:, 0], unclassified=len(result.quarantined)),
         parity=parity,
+        review=list_review(result),
         provenance=provenance,
         run=run,
     )

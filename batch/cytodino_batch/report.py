@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cytodino.archive import open_archive
 from cytodino.errors import ArchiveError
+from cytodino_batch.differential import MyeloidErythroid, Share
 from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME, PlannedArchive
 from cytodino_batch.results import PREDICTIONS_CSV, QUARANTINE_CSV
 from cytodino_batch.runner import Outcome
@@ -42,21 +43,41 @@ def plan_lines(planned: Sequence[PlannedArchive]) -> Iterator[tuple[str, bool]]:
 
 
 def differential_lines(summary: Summary) -> Iterator[str]:
-    """Show counts and percentages by class within lineage, those that occur."""
-    counts = summary.counts
+    """Show the differential: cells by class within lineage, those that occur, and what it says."""
+    counts, found = summary.counts, summary.differential
+    classes = {entry.code: entry for entry in found.classes}
     yield f"{counts.classified} of {counts.rows} crops classified, {counts.quarantined} quarantined"
-    for lineage in summary.lineages:
+    if found.counted:
+        yield f"{f'differential of {found.counted} cells':30} {'cells':>7} {'':8}  95 % interval"
+    for lineage in found.lineages:
         if lineage.count:
-            yield _count_line(lineage.lineage, lineage.count, lineage.percent)
-            for entry in summary.classes:
-                if entry.lineage == lineage.lineage and entry.count:
-                    mark = "  critical" if entry.risk == "critical" else ""
-                    name = f"  {entry.code} {entry.name}"
-                    yield _count_line(name, entry.count, entry.percent) + mark
-    yield (
-        f"{counts.critical} of a critical class; {counts.review} for review: critical, or of a "
-        f"confidence below {summary.provenance.review_below:g}"
+            yield _share_line(lineage.lineage, lineage)
+            for entry in (classes[code] for code in lineage.codes):
+                if entry.count:
+                    line = _share_line(f"  {entry.code} {entry.name}", entry)
+                    yield line + _mark(entry.risk, "  critical")
+    if found.counted:
+        yield _ratio_line(found.myeloid_erythroid)
+        yield _share_line("blasts", found.blasts)
+    yield "apart, in no percentage: " + ", ".join(
+        f"{entry.count} {entry.code} {entry.name}" + _mark(entry.risk, " (critical)")
+        for entry in found.apart
     )
+    for flag in found.flags:
+        yield f"flag: {flag}"
+    yield f"intervals: {found.interval}"
+
+
+def review_lines(summary: Summary) -> Iterator[str]:
+    """Say how many cells a person should look at, and why."""
+    review = summary.review
+    yield (
+        f"{review.total} cells for review: {summary.counts.critical} of a critical class, "
+        f"or of a confidence below {review.below:g}"
+    )
+    for reason, count in review.reasons.items():
+        if count:
+            yield f"  {reason:28} {count:7d}"
 
 
 def result_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -67,6 +88,7 @@ def result_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
         return
     for found, summary in done:
         yield from differential_lines(summary)
+        yield from review_lines(summary)
         yield f"parity: {summary.parity.statement}"
         for name in (PREDICTIONS_CSV, PREDICTIONS_H5, QUARANTINE_CSV, SUMMARY_NAME):
             yield str(found.planned.folder / name)
@@ -85,5 +107,21 @@ def closing_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
         ).rstrip()
 
 
-def _count_line(name: str, count: int, percent: float) -> str:
-    return f"{name:30} {count:7d} {percent:6.1f} %"
+def _share_line(name: str, share: Share) -> str:
+    return (
+        f"{name:30} {share.count:7d} {share.percent or 0:6.1f} %  "
+        f"{share.low:5.1f} to {share.high:5.1f} %"
+    )
+
+
+def _mark(risk: str, words: str) -> str:
+    return words if risk == "critical" else ""
+
+
+def _ratio_line(found: MyeloidErythroid) -> str:
+    if found.ratio is None:
+        return f"{'M:E':30} none: {found.reason}"
+    return (
+        f"{'M:E':30} {found.ratio:7.2f} {'':8}  {found.low:5.2f} to {found.high:5.2f}    "
+        f"{found.myeloid} myeloid, {found.erythroid} erythroid"
+    )

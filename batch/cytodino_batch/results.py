@@ -89,6 +89,11 @@ class Classification:
         return np.isin(self.ranking[:, 0], _CRITICAL_INDICES)
 
     @cached_property
+    def critical_runner_up(self) -> NDArray[np.bool_]:
+        """(k,), whether the second most probable class is one of the critical ones."""
+        return np.isin(self.ranking[:, 1], _CRITICAL_INDICES)
+
+    @cached_property
     def review(self) -> NDArray[np.bool_]:
         """(k,), whether a person should look: critical, or confidence below `review_below`."""
         return self.critical | (self.confidence < self.review_below)

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict
-
 from cytodino.engines.base import EngineDescription
 from cytodino.parity import Limits, ParityReport, Verdict
 from cytodino.paths import PrintableText
-from cytodino.taxonomy import CLASSES, LINEAGES, N_CLASSES
+from cytodino_batch.differential import Differential
 from cytodino_batch.results import Classification
+from cytodino_batch.review import Review
+from cytodino_batch.section import Section
 
 SCHEMA_VERSION = 1
 
@@ -24,11 +23,7 @@ ParityMode = Literal["golden", "live", "off"]
 NOT_CHECKED = "nothing was checked: the engine was not held against PyTorch before it classified"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ArchiveSection(_Section):
+class ArchiveSection(Section):
     """The archive that was read."""
 
     name: PrintableText
@@ -40,7 +35,7 @@ class ArchiveSection(_Section):
     channel_order: str
 
 
-class Counts(_Section):
+class Counts(Section):
     """Rows of the archive by what became of them."""
 
     rows: int
@@ -52,28 +47,7 @@ class Counts(_Section):
     """Critical, or less confident than `review_below`."""
 
 
-class ClassCount(_Section):
-    """Crops of one class."""
-
-    code: str
-    name: str
-    lineage: str
-    risk: str
-    count: int
-    percent: float
-    """Of the classified crops, 0 to 100; 0 where none was classified."""
-
-
-class LineageCount(_Section):
-    """Crops of one lineage."""
-
-    lineage: str
-    count: int
-    percent: float
-    """Of the classified crops, 0 to 100; 0 where none was classified."""
-
-
-class Comparison(_Section):
+class Comparison(Section):
     """One comparison with PyTorch's logits, in short."""
 
     cells: int
@@ -112,7 +86,7 @@ class Comparison(_Section):
         )
 
 
-class ParitySection(_Section):
+class ParitySection(Section):
     """What the engine was held against, on this machine."""
 
     mode: ParityMode
@@ -128,7 +102,7 @@ class ParitySection(_Section):
         return self.model_copy(update={"live": live, "statement": statement})
 
 
-class Provenance(_Section):
+class Provenance(Section):
     """What the results were made with."""
 
     bundle_sha256: str
@@ -146,7 +120,7 @@ class Provenance(_Section):
     """sha256 of each of the other result files."""
 
 
-class RunSection(_Section):
+class RunSection(Section):
     """What differs from one run to the next."""
 
     started: datetime
@@ -158,15 +132,15 @@ class RunSection(_Section):
     bundle: PrintableText
 
 
-class Summary(_Section):
+class Summary(Section):
     """The whole of `summary.json`."""
 
     schema_version: int = SCHEMA_VERSION
     archive: ArchiveSection
     counts: Counts
-    classes: tuple[ClassCount, ...]
-    lineages: tuple[LineageCount, ...]
+    differential: Differential
     parity: ParitySection
+    review: Review
     provenance: Provenance
     run: RunSection
 
@@ -189,36 +163,3 @@ def count_rows(result: Classification) -> Counts:
         critical=int(result.critical.sum()),
         review=int(result.review.sum()),
     )
-
-
-def count_classes(result: Classification) -> tuple[ClassCount, ...]:
-    """Count crops by class, all 21, in the order of the logits."""
-    counts = np.bincount(result.ranking[:, 0], minlength=N_CLASSES)
-    return tuple(
-        ClassCount(
-            code=cell.code,
-            name=cell.name,
-            lineage=cell.lineage,
-            risk=cell.risk,
-            count=int(count),
-            percent=_percent(int(count), len(result.rows)),
-        )
-        for cell, count in zip(CLASSES, counts, strict=True)
-    )
-
-
-def count_lineages(classes: tuple[ClassCount, ...]) -> tuple[LineageCount, ...]:
-    """Add the classes of each lineage up."""
-    total = sum(entry.count for entry in classes)
-    sums = {
-        lineage: sum(entry.count for entry in classes if entry.lineage == lineage)
-        for lineage in LINEAGES
-    }
-    return tuple(
-        LineageCount(lineage=lineage, count=count, percent=_percent(count, total))
-        for lineage, count in sums.items()
-    )
-
-
-def _percent(count: int, total: int) -> float:
-    return round(100 * count / total, 4) if total else 0.0

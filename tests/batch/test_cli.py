@@ -52,8 +52,14 @@ def test_one_archive_ends_with_the_differential_the_verdict_and_the_files(tmp_pa
         for name in ("predictions.csv", "predictions.h5", "quarantine.csv", "summary.json")
     ]
     classes = [line for line in lines if re.match(r"  [A-Z]{3} ", line)]
-    assert sum(int(line.split("%")[0].split()[-2]) for line in classes) == 150
-    assert any(line.endswith("critical") for line in classes)
+    apart = next(line for line in lines if line.startswith("apart, in no percentage: "))
+    counted = sum(int(line.split("%")[0].split()[-2]) for line in classes)
+    assert counted + sum(map(int, re.findall(r"\d+", apart))) == 150
+    assert "KSC smudge cell (critical)" in apart
+    assert f"flag: {counted} cells counted: a precise percentage takes at least 500" in (
+        result.stdout
+    )
+    assert "of sampling alone" in result.stdout
     assert "onnxruntime 1.0 on cpu (CPUExecutionProvider), variant fp32, batches of 8" in (
         result.stderr
     )

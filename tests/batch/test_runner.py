@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from cytodino.taxonomy import CODES
 from cytodino_batch import runner
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import plan_archives
@@ -49,9 +50,14 @@ def test_the_summary_says_what_was_counted_checked_and_used(tmp_path, run, crops
         "classified": 149,
         "quarantined": 1,
     }
-    assert sum(entry["count"] for entry in summary["classes"]) == 149
-    assert sum(entry["percent"] for entry in summary["classes"]) == pytest.approx(100, abs=0.01)
-    assert sum(entry["count"] for entry in summary["lineages"]) == 149
+    differential = summary["differential"]
+    apart = sum(entry["count"] for entry in differential["apart"])
+    assert apart > 0
+    assert differential["counted"] == 149 - apart
+    assert differential["unclassified"] == 1
+    for part in (differential["classes"], differential["lineages"]):
+        assert sum(entry["count"] for entry in part) == 149 - apart
+        assert sum(entry["percent"] for entry in part) == pytest.approx(100, abs=0.01)
     assert summary["parity"]["golden"]["cells"] == 32
     assert summary["parity"]["statement"].startswith("golden check within the limits on 32 cells")
     provenance = summary["provenance"]
@@ -67,9 +73,12 @@ def test_counts_are_those_of_the_predictions(tmp_path, run, crops):
     summary = summary_of(tmp_path / "out/slide")
     with h5py.File(tmp_path / "out/slide/predictions.h5") as file:
         counts = np.bincount(file["probabilities"][:].argmax(axis=1), minlength=21)
-    assert [entry["count"] for entry in summary["classes"]] == counts.tolist()
+    differential = summary["differential"]
+    told = {e["code"]: e["count"] for e in differential["classes"] + differential["apart"]}
+    assert [told[code] for code in CODES] == counts.tolist()
     csv = (tmp_path / "out/slide/predictions.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert summary["counts"]["review"] == sum(line.endswith(",1") for line in csv)
+    assert summary["review"]["total"] == summary["counts"]["review"]
     assert summary["counts"]["critical"] == sum(line.split(",")[-2] == "1" for line in csv)
 
 
@@ -190,6 +199,8 @@ def test_an_engine_that_strays_on_an_archive_gets_nothing_written(
 def test_an_archive_of_damaged_rows_alone_still_has_its_results(tmp_path, run, crops):
     (outcome,) = run(write_crops(tmp_path / "slide.h5", crops[:3], damaged=[0, 1, 2]))
     assert outcome.exit_code == 3
-    assert {entry["percent"] for entry in summary_of(tmp_path / "out/slide")["classes"]} == {0}
+    differential = summary_of(tmp_path / "out/slide")["differential"]
+    assert (differential["counted"], differential["unclassified"]) == (0, 3)
+    assert {entry["percent"] for entry in differential["classes"]} == {None}
     quarantine = (tmp_path / "out/slide/quarantine.csv").read_text(encoding="utf-8")
     assert quarantine.count("\n") == 4
