@@ -1,12 +1,45 @@
 """The command `cytodino-batch`: archives to results, without torch."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cytodino.console import CommandGroup, message
+
+if TYPE_CHECKING:
+    from cytodino.archive.options import ReadOptions
+
+
+def read_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say about an archive what it does not say itself."""
+    for option in (
+        click.option("--ids", metavar="NAME", help="Dataset with what each crop is called."),
+        click.option(
+            "--labels",
+            metavar="NAME",
+            help="Dataset with each crop's class: codes, or numbers from 0 to 20.",
+        ),
+        click.option(
+            "--channel-order",
+            type=click.Choice(["rgb", "bgr"]),
+            help="Where the file does not say it; contradicts no attribute.",
+        ),
+        click.option(
+            "--layout",
+            type=click.Choice(["nhwc", "nchw", "encoded"]),
+            help="Channels last or first, or the bytes of image files; where it is ambiguous.",
+        ),
+        click.option(
+            "--dataset",
+            metavar="NAME",
+            help="Dataset with the crops, groups before it with slashes; where there are several.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(cls=CommandGroup)
@@ -89,6 +122,7 @@ def main() -> None:
     metavar="P",
     help="Confidence below which a cell is for review; critical classes always are.",
 )
+@read_options
 @click.option("--dry-run", is_flag=True, help="Open and check everything, write nothing.")
 @click.pass_context
 def classify(context: click.Context, /, **given: Any) -> None:
@@ -106,7 +140,8 @@ def classify(context: click.Context, /, **given: Any) -> None:
     from cytodino_batch.job import run_job
     from cytodino_batch.options import ClassifyOptions
 
-    context.exit(run_job(ClassifyOptions(**given)))
+    read = _pop_read_options(given)
+    context.exit(run_job(ClassifyOptions(**given, read=read)))
 
 
 @main.command()
@@ -117,21 +152,38 @@ def classify(context: click.Context, /, **given: Any) -> None:
     metavar="FILE.png",
     help="Also write a contact sheet of crops spread over the archive.",
 )
+@read_options
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def inspect(archive: Path, sheet: Path | None, as_json: bool) -> None:
-    """Show what would be read from ARCHIVE: layout, count, sizes, filters, labels, rate."""
+def inspect(archive: Path, sheet: Path | None, as_json: bool, **given: Any) -> None:
+    """Show what would be read from ARCHIVE: layout, count, sizes, filters, labels, rate.
+
+    Archives of cytodino pack, CLAM, PatchCamelyon, scPortrait and PathML are known; of any other
+    file, the one dataset that can be crops is read. What is ambiguous is refused, with the
+    option that settles it.
+    """
     from cytodino.archive.inspection import inspect_archive
     from cytodino_batch.inspection import inspection_lines, write_sheet
 
-    found = inspect_archive(archive)
+    options = _pop_read_options(given)
+    found = inspect_archive(archive, options)
+    for note in found.notes:
+        message(f"warning: {note}")
     if as_json:
         click.echo(found.model_dump_json(indent=2))
     else:
         for line in inspection_lines(found):
             click.echo(line)
     if sheet is not None:
-        write_sheet(archive, sheet)
+        write_sheet(archive, sheet, options)
         message(f"contact sheet: {sheet}")
+
+
+def _pop_read_options(given: dict[str, Any]) -> "ReadOptions":
+    """Take the options of `read_options` out of what a command was given."""
+    from cytodino.archive.options import ReadOptions
+
+    names = ("dataset", "layout", "channel_order", "labels", "ids")
+    return ReadOptions(**{name: given.pop(name) for name in names})
 
 
 def _require_number(value: float) -> float:

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cytodino.archive.inspection import Inspection, draw_contact_sheet
+from cytodino.archive.options import ReadOptions
 from cytodino.pictures import require_new_picture, write_picture
 
 MAX_LISTED = 10
 """Sizes, and unusable rows, that are listed before the rest is only counted."""
+
+
+NO_CHECKSUMS = "none: damage that the storage itself does not find cannot be found"
 
 
 def inspection_lines(found: Inspection) -> Iterator[str]:
@@ -18,13 +22,14 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
         f"{name:14} {value}"
         for name, value in (
             ("archive", found.path),
-            ("layout", f"{found.layout}, {stored}"),
+            ("layout", f"{found.layout}, {stored} in {found.dataset}"),
             ("crops", found.n),
             ("sizes", _listed([f"{n} of {size} px" for size, n in found.sizes.items()])),
             ("slide", found.slide),
             ("channel order", found.channel_order),
             ("filters", ", ".join(found.filters) or "none"),
-            ("checksums", "one a row" if found.checksums else "none"),
+            ("checksums", "one a row" if found.checksums else NO_CHECKSUMS),
+            ("read by", found.how),
             ("tables", ", ".join(tables) or "none"),
             ("labels", _label_text(found)),
             ("file", f"{found.file_bytes / 1e6:.1f} MB"),
@@ -40,7 +45,7 @@ def inspection_lines(found: Inspection) -> Iterator[str]:
         yield f"  row {row}: {reason}"
 
 
-def write_sheet(archive: Path, sheet: Path) -> None:
+def write_sheet(archive: Path, sheet: Path, options: ReadOptions) -> None:
     """Write a contact sheet of crops spread over an archive, as a new PNG.
 
     Raises
@@ -51,7 +56,7 @@ def write_sheet(archive: Path, sheet: Path) -> None:
         If there is something at the path already, or it cannot be written.
     """
     require_new_picture(sheet)
-    write_picture(draw_contact_sheet(archive), sheet)
+    write_picture(draw_contact_sheet(archive, options=options), sheet)
 
 
 def _label_text(found: Inspection) -> str:

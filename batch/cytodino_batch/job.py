@@ -32,7 +32,7 @@ def run_job(options: ClassifyOptions) -> int:
         for line in session_lines(session):
             message(line)
         if options.dry_run:
-            return _show_plan(planned)
+            return _show_plan(planned, options)
         outcomes = classify_archives(planned, session, options)
     for line in result_lines(outcomes):
         click.echo(line)
@@ -42,9 +42,9 @@ def run_job(options: ClassifyOptions) -> int:
     return max(outcome.exit_code for outcome in outcomes)
 
 
-def _show_plan(planned: Sequence[PlannedArchive]) -> int:
+def _show_plan(planned: Sequence[PlannedArchive], options: ClassifyOptions) -> int:
     code = DONE
-    for line, good in plan_lines(planned):
+    for line, good in plan_lines(planned, options.read):
         click.echo(line, err=not good)
         code = code if good else FAILED_SOME
     return code

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino_batch.summary import ParityMode
 
 CPU_BATCH = 8
@@ -37,5 +38,7 @@ class ClassifyOptions:
     """The run that the bundle was exported from; needed by `live` and by the engine pytorch."""
     review_below: float = 0.5
     """Confidence, 0 to 1, below which a cell is for review: no majority for any one class."""
+    read: ReadOptions = NO_OPTIONS
+    """What is said about the archives that they do not say themselves."""
     dry_run: bool = False
     """Open and check everything, write nothing."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from cytodino.bundle.manifest import MANIFEST_NAME
 from cytodino.errors import InputError, MissingPathError
 
-ARCHIVE_SUFFIXES = (".h5", ".hdf5")
+ARCHIVE_SUFFIXES = (".h5", ".hdf5", ".h5sc", ".h5path")
 """What is taken from a folder; a file that is named itself may be called anything."""
 
 PREDICTIONS_H5 = "predictions.h5"
@@ -37,9 +37,9 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     Parameters
     ----------
     named : paths
-        Archives, folders (every `*.h5` and `*.hdf5` below, sorted, but nothing below `out`, in
-        a bundle or among the results of another run) or glob patterns. An archive named
-        twice is taken once.
+        Archives, folders (every file with one of `ARCHIVE_SUFFIXES` below, sorted, but nothing
+        below `out`, in a bundle or among the results of another run) or glob patterns. An archive
+        named twice is taken once.
     out : Path
         The output folder; it need not exist.
 

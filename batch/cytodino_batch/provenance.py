@@ -29,9 +29,12 @@ def describe_archive(planned: PlannedArchive, archive: Archive) -> ArchiveSectio
         name=planned.name,
         sha256=hash_file(planned.path),
         layout=archive.layout,
+        dataset=archive.dataset,
         rows=archive.n,
         slide=archive.slide,
         channel_order=archive.channel_order,
+        checksums=archive.checksums is not None,
+        notes=archive.notes,
     )
 
 

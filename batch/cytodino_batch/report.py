@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from cytodino.archive import open_archive
+from cytodino.archive import ReadOptions, open_archive
 from cytodino.errors import ArchiveError
 from cytodino_batch.differential import MyeloidErythroid, Share
 from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME, PlannedArchive
@@ -24,7 +24,7 @@ def session_lines(session: Session) -> Iterator[str]:
     yield session.statement
 
 
-def plan_lines(planned: Sequence[PlannedArchive]) -> Iterator[tuple[str, bool]]:
+def plan_lines(planned: Sequence[PlannedArchive], read: ReadOptions) -> Iterator[tuple[str, bool]]:
     """Open each archive and say what would be done with it; nothing is written.
 
     Yields
@@ -34,7 +34,7 @@ def plan_lines(planned: Sequence[PlannedArchive]) -> Iterator[tuple[str, bool]]:
     """
     for archive in planned:
         try:
-            with open_archive(archive.path) as opened:
+            with open_archive(archive.path, options=read) as opened:
                 line = f"{archive.path}: {opened.n} crops, {opened.layout} -> {archive.folder}"
         except ArchiveError as error:
             yield " ".join(str(error).split()), False

@@ -106,7 +106,9 @@ def classify_archive(
         If the engine or the disk fails; nothing is written then.
     """
     started = datetime.now(UTC)
-    with open_archive(planned.path) as archive:
+    with open_archive(planned.path, options=options.read) as archive:
+        for note in archive.notes:
+            message(f"warning: {planned.name}: {note}")
         section = describe_archive(planned, archive)
         result, live = _classify_rows(planned, archive, session, options)
     parity = describe_parity(session, options)

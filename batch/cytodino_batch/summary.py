@@ -30,9 +30,16 @@ class ArchiveSection(Section):
     """Path below the common root of the archives that were classified together."""
     sha256: str
     layout: str
+    dataset: PrintableText = ""
+    """Where in the archive the crops are."""
     rows: int
     slide: PrintableText
     channel_order: str
+    """Of what is stored; what was classified is RGB."""
+    checksums: bool = True
+    """Whether the archive has one a row; without, damage may pass unseen."""
+    notes: tuple[PrintableText, ...] = ()
+    """What was taken for granted because the archive does not say it."""
 
 
 class Counts(Section):

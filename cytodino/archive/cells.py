@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino.archive.reader import Archive, open_archive
 from cytodino.cells import CellSource
 from cytodino.errors import ArchiveError, CropError, InputError
@@ -16,8 +17,9 @@ class ArchiveCells(CellSource):
 
     kind = "archive"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: ReadOptions = NO_OPTIONS) -> None:
         self.path = path
+        self._options = options
         self._opened_in: int | None = None
         self._archive: Archive | None = None
         self._stamp: tuple[int, int] | None = None
@@ -26,7 +28,7 @@ class ArchiveCells(CellSource):
         self.labels = archive.labels
         self.coords = archive.coords
         self.slide = archive.slide
-        self._checksums = archive.checksums
+        self.notes = archive.notes
         if len(set(self.ids)) != len(self.ids):
             raise InputError(
                 "/ids names different crops alike", where=path, mend="give each crop its own id"
@@ -48,13 +50,13 @@ class ArchiveCells(CellSource):
         return self._open().encoded_size(index)
 
     def checksum(self, index: int) -> int:
-        """Return the crc32 that the archive holds for the row."""
-        return int(self._checksums[index])
+        """Return the crc32 that the archive holds for the row, or else of what it holds."""
+        return self._open().crc32(index)
 
     def _open(self) -> Archive:
         # HDF5 handles carried across a fork read wrong data, so each process opens its own.
         if self._archive is None or self._opened_in != os.getpid():
-            archive = open_archive(self.path)
+            archive = open_archive(self.path, options=self._options)
             status = self.path.stat()
             stamp = (status.st_size, status.st_mtime_ns)
             if self._stamp not in (None, stamp):

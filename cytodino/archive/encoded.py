@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 
 from cytodino.archive.hdf5 import FAULTS, MAX_SLICE_BYTES, find_dataset, reading
-from cytodino.archive.layout import DAMAGED, Layout, check_length, own_dataset
+from cytodino.archive.layout import Layout, check_length
+from cytodino.archive.options import ReadOptions
+from cytodino.archive.own import DAMAGED, TABLES, check_own, own_dataset
 from cytodino.errors import ArchiveError, CropError
 from cytodino.images import MAX_SIDE, decode_rgb
 
@@ -21,7 +23,11 @@ class EncodedLayout(Layout):
     """``/bytes``, uint8 (total,), the image files end to end, and ``/offsets``, (n + 1,)."""
 
     name = "cytodino encoded"
-    encoded_files = True
+    tables = TABLES
+    strict = True
+    stored_as = "encoded"
+    how = "one read a slice, image files decoded in threads"
+    checksums: np.ndarray
 
     def __init__(self, file: h5py.File, path: Path, payload: h5py.Dataset) -> None:
         if payload.dtype != np.uint8 or payload.ndim != 1:
@@ -34,10 +40,14 @@ class EncodedLayout(Layout):
         super().__init__(file, path, payload, len(self._offsets) - 1)
 
     @classmethod
-    def find(cls, file: h5py.File, path: Path) -> Self | None:
+    def find(cls, file: h5py.File, path: Path, options: ReadOptions) -> Self | None:
         """Return the layout if the file is an archive of this project with ``/bytes``."""
-        payload = own_dataset(file, path, "bytes")
-        return None if payload is None else cls(file, path, payload)
+        payload = own_dataset(file, path, "bytes", options)
+        if payload is None:
+            return None
+        found = cls(file, path, payload)
+        found.checksums = check_own(found, options)
+        return found
 
     def read(self, start: int, stop: int, pool: Executor | None) -> list[np.ndarray | CropError]:
         """Return rows ``start`` to ``stop``, read at once and decoded by the pool's threads."""

@@ -102,13 +102,17 @@ def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
         If the name leads into another file, if a filter is not installed, or if a chunk is too
         large to be read.
     """
+    name = name.strip("/")
     with reading(path, f"/{name}"):
-        link = file.get(name, getlink=True)
-        if link is None:
-            return None
-        if not isinstance(link, h5py.HardLink):
-            raise _elsewhere(path, name)
-        found = file[name]
+        found: h5py.HLObject = file
+        for part in name.split("/"):
+            # Link by link: a path may lead out of the file before its last part.
+            link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise _elsewhere(path, name)
+            found = found[part]
         if not isinstance(found, h5py.Dataset):
             return None
         if found.external or found.is_virtual:
@@ -192,21 +196,6 @@ def unwritten_rows(dataset: h5py.Dataset) -> np.ndarray:
     else:
         stored[:] = a_band
     return np.repeat(stored < a_band, rows)[:n]
-
-
-def describe_datasets(file: h5py.File, shown: int = 12) -> str:
-    """List the datasets of a file, for the error that says that none of them will do."""
-    names: list[str] = []
-
-    def add(name: str, item: object) -> bool | None:
-        if isinstance(item, h5py.Dataset):
-            names.append(f"/{name} {item.dtype} {item.shape}")
-        return True if len(names) > shown else None  # True ends the visit
-
-    file.visititems(add)
-    if not names:
-        return "no dataset"
-    return ", ".join(names[:shown]) + (" and more" if len(names) > shown else "")
 
 
 def _line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino.archive.reader import Archive, open_archive
 from cytodino.errors import ArchiveError, CropError
 from cytodino.paths import PrintableText
@@ -30,6 +31,8 @@ class Inspection(BaseModel):
 
     path: PrintableText
     layout: str
+    dataset: PrintableText
+    """Where in the file the crops are."""
     encoding: str
     """``files``: a row is the bytes of an image file; ``pixels``: it is an array."""
     n: int
@@ -46,6 +49,11 @@ class Inspection(BaseModel):
     filters: tuple[str, ...]
     """HDF5 filters on the crops."""
     checksums: bool
+    """One a row: damage in a row is found; without, only what the storage itself finds."""
+    how: str
+    """How rows are read."""
+    notes: tuple[PrintableText, ...]
+    """What was taken for granted because the file does not say it."""
     slide: PrintableText
     ids: bool
     coords: bool
@@ -59,8 +67,13 @@ class Inspection(BaseModel):
     """That decoded."""
 
 
-def inspect_archive(path: Path) -> Inspection:
+def inspect_archive(path: Path, options: ReadOptions = NO_OPTIONS) -> Inspection:
     """Open an archive, read a sample of it, and say what is in it.
+
+    Parameters
+    ----------
+    path : the archive
+    options : what the user says about the file that it does not say itself
 
     Raises
     ------
@@ -69,7 +82,7 @@ def inspect_archive(path: Path) -> Inspection:
     ArchiveError
         If it cannot be read as an archive.
     """
-    with open_archive(path) as archive:
+    with open_archive(path, options=options) as archive:
         sizes: Counter[str] = Counter()
         unusable: dict[int, str] = {}
         rows = _sample(archive.n, SAMPLE, SLICE)
@@ -89,15 +102,18 @@ def inspect_archive(path: Path) -> Inspection:
         return Inspection(
             path=path,
             layout=archive.layout,
+            dataset=archive.dataset,
             encoding=archive.encoding,
             n=archive.n,
             sizes=dict(sizes.most_common()),
             sampled=sampled,
             unusable=unusable,
-            dtype="uint8",
+            dtype=archive.dtype,
             channel_order=archive.channel_order,
             filters=archive.filters,
             checksums=archive.checksums is not None,
+            how=archive.how,
+            notes=archive.notes,
             slide=archive.slide,
             ids=archive.has_ids,
             coords=archive.coords is not None,
@@ -109,7 +125,9 @@ def inspect_archive(path: Path) -> Inspection:
         )
 
 
-def draw_contact_sheet(path: Path, *, crops: int = 30, columns: int = 6) -> "Image":
+def draw_contact_sheet(
+    path: Path, *, crops: int = 30, columns: int = 6, options: ReadOptions = NO_OPTIONS
+) -> "Image":
     """Draw crops spread over an archive, as the model gets them, with row and label.
 
     Raises
@@ -119,7 +137,7 @@ def draw_contact_sheet(path: Path, *, crops: int = 30, columns: int = 6) -> "Ima
     """
     from cytodino.pictures import contact_sheet
 
-    with open_archive(path) as archive:
+    with open_archive(path, options=options) as archive:
         pixels: list[np.ndarray] = []
         captions: list[str] = []
         for row, _ in _sample(archive.n, crops, 1):

@@ -1,21 +1,18 @@
-"""What every layout of crops in a file has to offer, and the checks that ours share."""
+"""What every layout of crops in a file has to offer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import h5py
 import numpy as np
 
-from cytodino.archive.hdf5 import filter_names, find_dataset, reading
+from cytodino.archive.hdf5 import filter_names, reading
+from cytodino.archive.options import ChannelOrder, StoredAs
 from cytodino.errors import ArchiveError, CropError
-
-FORMAT = "cytodino-archive"
-VERSION = 1
-"""The newest version of the format that is read here, and the one that is written."""
-
-DAMAGED = "its bytes do not match their checksum"
+from cytodino.images import encode_png
 
 
 class Layout(ABC):
@@ -23,27 +20,31 @@ class Layout(ABC):
 
     name: ClassVar[str]
     """Shown by ``inspect`` and kept with results."""
-    encoded_files: ClassVar[bool]
-    """Whether a row is the bytes of an image file, or pixels."""
+    tables: ClassVar[Mapping[str, str]] = {}
+    """Which dataset is the table of ``ids``, ``labels`` or ``coords``, where the layout says so."""
+    strict: ClassVar[bool] = False
+    """Whether a table that does not fit refuses the archive; else it is left out, aloud."""
+
+    stored_as: StoredAs
+    how: str
+    """How rows are read, for people."""
+    channel_order: ChannelOrder = "rgb"
+    """Of what is stored; what is read is RGB."""
+    notes: tuple[str, ...] = ()
+    """What was taken for granted because the file does not say it."""
+    checksums: np.ndarray | None = None
+    """uint32 (n,), crc32 of each row's stored bytes; None where the file has none."""
 
     def __init__(self, file: h5py.File, path: Path, payload: h5py.Dataset, n: int) -> None:
+        if n < 1:
+            raise ArchiveError("holds no crop", where=path, mend="pack the images again")
+        # A few bytes of header can declare any extent; no real crop is smaller than a byte.
+        check_length(path, payload.name.lstrip("/"), n)
+        self.file = file
         self.path = path
         self.payload = payload
         """The dataset that holds the pixels or files."""
         self.n = n
-        self.checksums = _read_checksums(file, path, n)
-        """uint32 (n,), crc32 of each row's stored bytes."""
-
-    @classmethod
-    @abstractmethod
-    def find(cls, file: h5py.File, path: Path) -> Self | None:
-        """Return the layout if the file is of this kind, or None if it is of another.
-
-        Raises
-        ------
-        ArchiveError
-            If it is of this kind, and broken.
-        """
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -51,17 +52,45 @@ class Layout(ABC):
         return None
 
     @property
+    def dataset(self) -> str:
+        """Where in the file the crops are."""
+        return str(self.payload.name)
+
+    @property
     def filters(self) -> tuple[str, ...]:
         """Names of the HDF5 filters on the crops."""
         return filter_names(self.payload)
+
+    @property
+    def encoded_files(self) -> bool:
+        """Whether a row is the bytes of an image file, or pixels."""
+        return self.stored_as == "encoded"
+
+    @property
+    def slide(self) -> str | None:
+        """Name of the slide, where the file says it."""
+        return read_text(self.file, self.path, "slide")
+
+    @property
+    def ids(self) -> list[str] | None:
+        """What each crop is called, where that lies in no table."""
+        return None
+
+    @property
+    def coords(self) -> np.ndarray | None:
+        """int64 (n, 2), x and y of each crop, where that lies in no table."""
+        return None
 
     @abstractmethod
     def read(self, start: int, stop: int, pool: Executor | None) -> list[np.ndarray | CropError]:
         """Return rows ``start`` to ``stop``: uint8 (h, w, 3), or what is wrong with the row."""
 
-    @abstractmethod
     def encoded(self, row: int) -> bytes:
         """Return one row as the bytes of an image file, checked; raises `CropError`."""
+        pixels = self.read(row, row + 1, None)[0]
+        if isinstance(pixels, CropError):
+            raise pixels
+        return encode_png(pixels)
 
     def encoded_size(self, row: int) -> int:
         """Return the length in bytes of what `encoded` returns."""
@@ -69,55 +98,26 @@ class Layout(ABC):
 
     def fault(self, reason: str, row: int) -> CropError:
         """Form the error for one row."""
-        return CropError(reason, where=self.path, row=row, mend="pack the archive again")
-
-
-def own_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
-    """Return a dataset of an archive that this project wrote, or None of any other file.
-
-    Raises
-    ------
-    ArchiveError
-        If the archive is of a newer version, or the dataset is not in this very file.
-    """
-    with reading(path, "its format"):
-        written_by = file.attrs.get("format")
-        version = file.attrs.get("version")
-    if written_by not in (FORMAT, FORMAT.encode()):
-        return None
-    if not isinstance(version, int | np.integer) or version < 1:
-        raise ArchiveError(f"has the version {version}", where=path, mend="pack the images again")
-    if version > VERSION:
-        raise ArchiveError(
-            f"is of version {version}, and {VERSION} is the newest known here",
-            where=path,
-            mend="upgrade: pip install -U cytodino",
-        )
-    return find_dataset(file, path, name)
-
-
-def _read_checksums(file: h5py.File, path: Path, n: int) -> np.ndarray:
-    if n < 1:
-        raise ArchiveError("holds no crop", where=path, mend="pack the images again")
-    dataset = find_dataset(file, path, "crc32")
-    if dataset is None or dataset.dtype != np.uint32 or dataset.shape != (n,):
-        raise ArchiveError(
-            f"has no /crc32 with one uint32 for each of its {n} crops",
-            where=path,
-            mend="pack the images again",
-        )
-    check_length(path, "crc32", n * 4)
-    with reading(path, "/crc32"):
-        return np.asarray(dataset[:])
+        return CropError(reason, where=self.path, row=row, mend="copy or write the archive again")
 
 
 def check_length(path: Path, name: str, size: int) -> None:
-    """Refuse a table that declares more bytes than its file has."""
-    # A few bytes of header can declare any extent; checksums and offsets hardly compress, so
-    # honest ones are shorter than the file.
+    """Refuse a dataset that declares more bytes, or rows, than its file has bytes."""
     if size > path.stat().st_size:
         raise ArchiveError(
             f"/{name} declares more bytes than the file has",
             where=path,
             mend="copy or write it again",
         )
+
+
+def read_text(item: h5py.HLObject, path: Path, name: str) -> str | None:
+    """Return an attribute that is text, or None where there is none, or it is of another kind."""
+    with reading(path, f"the attribute {name}"):
+        value = item.attrs.get(name)
+        return as_text(value) if isinstance(value, bytes | str) else None
+
+
+def as_text(value: bytes | str) -> str:
+    """Decode what HDF5 gives for text."""
+    return value.decode("utf-8") if isinstance(value, bytes) else value

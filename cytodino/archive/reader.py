@@ -1,21 +1,22 @@
 """Reading the crops of an archive, whatever its layout."""
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from zlib import crc32
 
 import h5py
 import numpy as np
 
-from cytodino.archive.hdf5 import MAX_NAME_BYTES, find_dataset, open_hdf5, reading
+from cytodino.archive.hdf5 import open_hdf5
 from cytodino.archive.layout import Layout
 from cytodino.archive.layouts import find_layout
-from cytodino.errors import ArchiveError, CropError
-from cytodino.taxonomy import CODES, N_CLASSES, unknown_classes
+from cytodino.archive.options import NO_OPTIONS, ReadOptions
+from cytodino.archive.tables import Tables
+from cytodino.errors import CropError
+from cytodino.images import checksum
 
 MAX_THREADS = 4
 """Decoding threads at most; more than that starve the engine."""
@@ -24,24 +25,29 @@ FEW_ROWS = 4
 """Fewer rows than this are decoded where they are asked for."""
 
 
-def open_archive(path: Path, *, threads: int | None = None) -> "Archive":
+def open_archive(
+    path: Path, *, threads: int | None = None, options: ReadOptions = NO_OPTIONS
+) -> "Archive":
     """Open an HDF5 archive of crops for reading.
 
     Parameters
     ----------
     path : the file
     threads : how many decode image files; by default as many as there are CPUs, up to 4
+    options : what the user says about the file that it does not say itself
 
     Raises
     ------
     MissingPathError
         If the file is not there.
     ArchiveError
-        If it is no HDF5 file, is truncated or locked, holds no crops, or contradicts itself.
+        If it is no HDF5 file, is truncated or locked, holds no crops, can be read in two ways, or
+        contradicts itself or the options.
     """
     file = open_hdf5(path)
     try:
-        return Archive(file, path, find_layout(file, path), threads or available_threads())
+        rows = find_layout(file, path, options)
+        return Archive(file, rows, threads or available_threads(), options)
     except BaseException:
         file.close()
         raise
@@ -56,7 +62,10 @@ def available_threads() -> int:
 class Archive:
     """An open archive; use it as a context manager, in the process that opened it."""
 
-    def __init__(self, file: h5py.File, path: Path, rows: Layout, threads: int) -> None:
+    def __init__(
+        self, file: h5py.File, rows: Layout, threads: int, options: ReadOptions = NO_OPTIONS
+    ) -> None:
+        path = rows.path
         self._file = file
         self._rows = rows
         self.threads = threads
@@ -65,27 +74,28 @@ class Archive:
         self.path = path
         self.layout = rows.name
         """Name of the layout."""
+        self.dataset = rows.dataset
+        """Where in the file the crops are."""
         self.encoding = "files" if rows.encoded_files else "pixels"
         """What a row holds: the bytes of an image file, or pixels."""
+        self.how = rows.how
+        """How rows are read, for people."""
         self.n = rows.n
         self.size = rows.size
         """Height and width in pixels where the file says that all crops share them, else None."""
+        self.dtype = str(rows.payload.dtype)
+        """Of what is stored; what is read is uint8."""
         self.filters = rows.filters
         """HDF5 filters on the crops, in the order in which they were applied."""
         self.checksums = rows.checksums
-        """uint32 (n,), crc32 of each row's stored bytes."""
-        self.slide = _read_text(file, path, "slide") or path.stem
-        self.channel_order = _read_text(file, path, "channel_order") or "rgb"
-        if self.channel_order != "rgb":
-            raise ArchiveError(
-                f"has the channel order {self.channel_order!r}",
-                where=path,
-                mend="pack the images again; only rgb is read",
-            )
-        self._ids = self._side_table("ids", (self.n,))
-        self._labels = self._side_table("labels", (self.n,))
-        self._coords = self._side_table("coords", (self.n, 2))
-        self.has_ids = self._ids is not None
+        """uint32 (n,), crc32 of each row's stored bytes; None where the file has none."""
+        self.slide = rows.slide or path.stem
+        self.channel_order = rows.channel_order
+        """Of what is stored; what is read is RGB."""
+        self._tables = Tables(rows, options)
+        self.has_ids = self._tables.has_ids
+        self.notes: tuple[str, ...] = (*rows.notes, *self._tables.notes)
+        """What was taken for granted and has to be said aloud."""
         self.dataset_names = tuple(sorted(file))
 
     def __len__(self) -> int:
@@ -139,20 +149,30 @@ class Archive:
         return self._rows.encoded_size(self._row(row))
 
     def crc32(self, row: int) -> int:
-        """Return the checksum that was stored for a row."""
-        return int(self.checksums[self._row(row)])
+        """Return the crc32 of what is stored for a row, computed where the file has none.
 
-    @cached_property
+        Raises
+        ------
+        CropError
+            If it has to be computed and the row is damaged.
+        """
+        if self.checksums is not None:
+            return int(self.checksums[self._row(row)])
+        if self.encoding == "files":
+            return crc32(self.encoded(row))
+        (pixels,) = self.read(self._row(row), row + 1)
+        if isinstance(pixels, CropError):
+            raise pixels
+        return checksum(pixels)
+
+    @property
     def ids(self) -> list[str]:
-        """What each crop is called; its row number where the archive has no ``/ids``."""
-        if self._ids is None:
-            return [str(row) for row in range(self.n)]
-        with reading(self.path, "/ids"):
-            return [_text(value) for value in self._ids[:].tolist()]
+        """What each crop is called; its row number where the archive does not say."""
+        return self._tables.ids
 
-    @cached_property
+    @property
     def labels(self) -> np.ndarray | None:
-        """int64 (n,), class index, -1 where unlabelled; None without ``/labels``.
+        """int64 (n,), class index, -1 where unlabelled; None where nothing is labelled at all.
 
         Raises
         ------
@@ -161,69 +181,14 @@ class Archive:
         ArchiveError
             If a number is none of -1 to 20, or the labels cannot be read.
         """
-        if self._labels is None:
-            return None
-        with reading(self.path, "/labels"):
-            values = self._labels[:]
-        if values.dtype.kind in "iu":
-            if values.max() >= N_CLASSES or values.min() < -1:
-                raise ArchiveError(
-                    f"/labels has numbers outside 0 to {N_CLASSES - 1}",
-                    where=self.path,
-                    mend="write the codes of the classes instead",
-                )
-            return np.asarray(values.astype(np.int64))
-        return self._indices(values.tolist())
+        return self._tables.labels
 
-    @cached_property
+    @property
     def coords(self) -> np.ndarray | None:
-        """int64 (n, 2), x and y of each crop on the slide in pixels; None without ``/coords``."""
-        if self._coords is None:
-            return None
-        with reading(self.path, "/coords"):
-            return np.asarray(self._coords[:]).astype(np.int64)
-
-    def _indices(self, values: Sequence[bytes | str]) -> np.ndarray:
-        with reading(self.path, "/labels"):
-            codes = [_text(value) for value in values]
-        index = {code: position for position, code in enumerate(CODES)}
-        index[""] = -1
-        unknown = set(codes).difference(index)
-        if unknown:
-            raise unknown_classes(unknown, where=f"{self.path}: /labels")
-        return np.array([index[code] for code in codes], dtype=np.int64)
+        """int64 (n, 2), x and y of each crop on the slide in pixels; None where not known."""
+        return self._tables.coords
 
     def _row(self, row: int) -> int:
         if not 0 <= row < self.n:
             raise IndexError(f"row {row} of {self.n}")
         return row
-
-    def _side_table(self, name: str, shape: tuple[int, ...]) -> h5py.Dataset | None:
-        """Find a table beside the crops and check what can be checked without reading it."""
-        dataset = find_dataset(self._file, self.path, name)
-        if dataset is None:
-            return None
-        wrong: str | None = None
-        with reading(self.path, f"/{name}"):
-            text = h5py.check_string_dtype(dataset.dtype) is not None
-            if dataset.shape != shape:
-                wrong = f"has the shape {dataset.shape}, not {shape}"
-            elif dataset.dtype.itemsize > MAX_NAME_BYTES:
-                wrong = f"has entries of {dataset.dtype.itemsize} bytes"
-            elif not (text and name != "coords" or dataset.dtype.kind in "iu" and name != "ids"):
-                wrong = f"is {dataset.dtype}, not {'whole numbers' if name == 'coords' else 'text'}"
-            elif dataset.id.get_storage_size() == 0:
-                wrong = "was never written"
-        if wrong is not None:
-            raise ArchiveError(f"/{name} {wrong}", where=self.path, mend="pack the images again")
-        return dataset
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else value
-
-
-def _read_text(file: h5py.File, path: Path, name: str) -> str | None:
-    with reading(path, f"the attribute {name}"):
-        value = file.attrs.get(name)
-        return _text(value) if isinstance(value, bytes | str) else None

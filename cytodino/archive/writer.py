@@ -12,8 +12,8 @@ from zlib import crc32
 import h5py
 import numpy as np
 
-from cytodino.archive.layout import FORMAT, VERSION
 from cytodino.archive.newfile import NewFile, refuse_existing
+from cytodino.archive.own import FORMAT, VERSION
 from cytodino.archive.reader import available_threads
 from cytodino.errors import CropError, InputError
 from cytodino.images import checksum, decode_rgb

@@ -31,7 +31,7 @@ def test_every_fact_has_a_line(archive):
     result = inspect(archive)
     assert result.exit_code == 0
     facts = {line[:14].strip(): line[15:] for line in result.stdout.splitlines()}
-    assert facts["layout"] == "cytodino encoded, image files"
+    assert facts["layout"] == "cytodino encoded, image files in /bytes"
     assert facts["crops"] == "150"
     assert "12 x 12 px" in facts["sizes"]
     assert facts["slide"] == "S-7"
@@ -98,6 +98,37 @@ def test_a_damaged_archive_is_one_line_and_exit_1(archive, tmp_path, content, sa
     assert says in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+def test_what_was_assumed_and_cannot_be_checked_is_said_aloud(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["cells"] = np.zeros((4, 5, 6, 3), np.uint8)
+    result = inspect(tmp_path / "a.h5")
+    assert result.exit_code == 0
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("warning: nothing in the file says the channel order")
+    assert "checksums      none: " in result.stdout
+    assert "layout         pixels, uint8 pixels in /cells" in result.stdout
+    assert inspect(tmp_path / "a.h5", "--channel-order", "rgb").stderr == ""
+
+
+def test_the_options_settle_what_is_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.zeros((4, 3, 6, 3), np.uint8)
+        file["b"] = np.zeros((9, 8, 7, 3), np.uint8)
+        file["kind"] = ["BLA"] * 4
+        file["name"] = ["x"] * 4
+    result = inspect(tmp_path / "a.h5")
+    assert result.exit_code == 1
+    assert "--dataset NAME" in result.stderr
+    options = "--dataset a --layout nchw --channel-order bgr --labels kind --ids name"
+    sheet = tmp_path / "sheet.png"
+    found = json.loads(
+        inspect(tmp_path / "a.h5", *options.split(), "--json", "--sheet", sheet).stdout
+    )
+    assert (found["sizes"], found["labels"]) == ({"3 x 6": 4}, {"BLA": 4})
+    assert (found["channel_order"], found["ids"]) == ("bgr", True)
+    assert sheet.exists()
 
 
 def test_a_missing_archive_is_exit_2(tmp_path):

@@ -202,7 +202,7 @@ class TestRefusedArchives:
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["features"] = np.zeros((3, 8), dtype=np.float32)
             file["group/coords"] = np.zeros((3, 2), dtype=np.int64)
-        found = str(refused(tmp_path / "a.h5", "holds no crops"))
+        found = str(refused(tmp_path / "a.h5", "holds coordinates but no crops"))
         assert "/features float32 (3, 8)" in found
         assert "/group/coords int64 (3, 2)" in found
 
@@ -223,8 +223,8 @@ class TestRefusedArchives:
             ("version", "one", "version one"),
             ("version", 0, "version 0"),
             ("version", None, "version None"),
-            ("format", None, "holds no crops"),
-            ("format", "another", "holds no crops"),
+            ("format", None, "holds no crops|lost the attribute format"),
+            ("format", "another", "holds no crops|lost the attribute format"),
             ("channel_order", "bgr", "channel order 'bgr'"),
             ("slide", np.bytes_(b"\xff\xfe"), "attribute slide"),
         ],

@@ -1,0 +1,386 @@
+"""Every layout that is read gives the same pixels; what is ambiguous is refused or said aloud."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cytodino.archive import ReadOptions, open_archive, write_archive
+from cytodino.archive.channels import ASSUMED
+from cytodino.archive.inspection import inspect_archive
+from cytodino.cells import MemoryCells, open_cells
+from cytodino.errors import ArchiveError, CropError, TaxonomyError
+from cytodino.images import decode_rgb
+
+from .published import WRITERS, decode, draw_jpegs, plain, write_clam, write_h5path, write_h5sc
+
+N = 12
+FILES = draw_jpegs(N)
+CROPS = decode(FILES)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "a.h5"
+
+
+def write(path, writer):
+    WRITERS[writer](path, CROPS, FILES)
+    return path
+
+
+def put(path, **datasets):
+    with h5py.File(path, "a") as file:
+        for name, data in datasets.items():
+            file[name.replace("__", "/")] = data
+    return path
+
+
+def read(path, **options):
+    with open_archive(path, options=ReadOptions(**options)) as archive:
+        return archive.read(0, archive.n)
+
+
+def refused(path, match, **options):
+    with pytest.raises(ArchiveError, match=match) as caught:
+        open_archive(path, options=ReadOptions(**options))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+class TestEveryLayout:
+    def test_the_same_pixels(self, path, writer):
+        with open_archive(write(path, writer)) as archive:
+            assert archive.n == N
+            rows = archive.read(0, N)
+            for row, crop in enumerate(rows):
+                assert crop.dtype == np.uint8
+                assert crop.flags.c_contiguous
+                np.testing.assert_array_equal(crop, CROPS[row])
+            np.testing.assert_array_equal(archive.read(5, 6)[0], CROPS[5])
+            assert archive.how
+
+    def test_the_same_cells(self, path, writer):
+        cells = open_cells(write(path, writer))
+        assert len(cells) == N
+        assert cells.labels is None
+        for index in (0, N - 1):
+            np.testing.assert_array_equal(cells.read(index), CROPS[index])
+            np.testing.assert_array_equal(decode_rgb(cells.encoded(index)), CROPS[index])
+        assert cells.fingerprint() == open_cells(path).fingerprint()
+
+    def test_packing_keeps_the_pixels(self, path, writer, tmp_path):
+        cells = open_cells(write(path, writer))
+        write_archive(tmp_path / "b.h5", cells, encoding="raw")
+        for one, other in zip(read(path), read(tmp_path / "b.h5"), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_inspection_names_it(self, path, writer):
+        found = inspect_archive(write(path, writer))
+        assert found.n == N
+        assert found.sizes == {"20 x 24": N}
+        assert not found.unusable
+        assert found.checksums == writer.startswith("own")
+
+
+class TestSlideAndCoordinates:
+    def test_clam(self, path):
+        with open_archive(write(path, "CLAM")) as archive:
+            assert (archive.layout, archive.slide, archive.notes) == ("CLAM", "TCGA-01", ())
+            assert archive.coords.tolist() == [[10 * row, 100] for row in range(N)]
+
+    def test_an_attribute_of_the_file_names_the_slide_first(self, path):
+        with h5py.File(write(path, "CLAM"), "r+") as file:
+            file.attrs["slide"] = "S-1"
+        with open_archive(path) as archive:
+            assert archive.slide == "S-1"
+
+    def test_pathml_counts_down_first(self, path):
+        with open_archive(write(path, "h5path")) as archive:
+            assert (archive.layout, archive.slide, archive.notes) == ("PathML", "CMU-1.svs", ())
+            assert archive.coords.tolist() == [[1000 + 20 * row, 24] for row in range(N)]
+            assert archive.ids[2] == "(24, 1040)"
+
+    @pytest.mark.parametrize(
+        "name", ["__import__('os').abort()", "(1,", "(1, 2, 3)", "7", "(" * 99]
+    )
+    def test_a_tiles_name_is_a_literal_or_no_place(self, path, name):
+        with h5py.File(write(path, "h5path"), "r+") as file:
+            file.move("tiles/(24, 1000)", f"tiles/{name}")
+        with open_archive(path) as archive:
+            assert archive.coords is None
+            assert name in archive.ids
+
+    def test_scportrait_has_the_ids_of_its_cells(self, path):
+        with open_archive(write(path, "h5sc")) as archive:
+            assert archive.ids[:2] == ["100", "101"]
+            assert archive.slide == "a"
+
+    def test_coordinates_that_do_not_fit_are_left_out_aloud(self, path):
+        with h5py.File(write(path, "CLAM"), "r+") as file:
+            del file["coords"]
+            file["coords"] = np.arange(2 * N)
+        with open_archive(path) as archive:
+            assert archive.coords is None
+            (note,) = archive.notes
+            assert "/coords has the shape (24,), not (12, 2): it is left out" in note
+
+
+class TestLabelsAndIds:
+    def test_nobody_elses_labels_are_read(self, path):
+        with open_archive(write(path, "PatchCamelyon")) as archive:
+            assert archive.labels is None
+        refused(path, r"/y has the shape \(12, 1, 1, 1\)", labels="y")
+
+    def test_labels_and_ids_that_are_named(self, path):
+        put(write(path, "nested"), slide__kind=["BLA"] * N, slide__cell=np.arange(N) + 7)
+        options = ReadOptions(labels="slide/kind", ids="/slide/cell")
+        with open_archive(path, options=options) as archive:
+            assert archive.labels.tolist() == [3] * N
+            assert archive.ids[0] == "7"
+            assert archive.has_ids
+
+    def test_labels_of_other_classes(self, path):
+        put(write(path, "contiguous"), kind=["zebra"] * N)
+        with (
+            open_archive(path, options=ReadOptions(labels="kind")) as archive,
+            pytest.raises(TaxonomyError, match="zebra"),
+        ):
+            _ = archive.labels
+
+    @pytest.mark.parametrize("kind", ["labels", "ids"])
+    def test_names_of_nothing_list_what_there_is(self, path, kind):
+        said = refused(write(path, "nested"), f"no dataset gone.*--{kind}", **{kind: "gone"})
+        assert "/slide/level0/area int64 (12,)" in said
+
+
+class TestAmbiguity:
+    def test_several_datasets(self, path):
+        put(path, a=CROPS, b=CROPS[:, ::-1], group__c=np.frombuffer(FILES[0], np.uint8))
+        said = refused(path, "2 datasets that can be crops.*--dataset NAME")
+        assert "/a uint8 (12, 24, 20, 3), /b uint8 (12, 24, 20, 3)" in said
+        np.testing.assert_array_equal(read(path, dataset="b")[0], CROPS[0, ::-1])
+
+    def test_a_dataset_that_is_not_there(self, path):
+        said = refused(put(path, a=CROPS), "has no dataset z.*--dataset", dataset="z")
+        assert "/a uint8" in said
+
+    def test_channels_first_or_last(self, path):
+        put(path, a=np.zeros((5, 3, 3, 3), np.uint8))
+        refused(path, "first or last.*--layout nhwc, or nchw")
+        assert read(path, layout="nhwc")[0].shape == (3, 3, 3)
+        put(path, b=CROPS.transpose(0, 3, 1, 2))
+        assert read(path, dataset="b", layout="nchw")[0].shape == (24, 20, 3)
+
+    def test_the_layout_settles_which_dataset(self, path):
+        put(path, a=CROPS, b=CROPS.transpose(0, 3, 1, 2))
+        refused(path, "--dataset")
+        assert len(read(path, layout="nchw")) == N
+
+    def test_a_layout_that_does_not_fit(self, path):
+        refused(put(path, a=CROPS), "does not fit", dataset="a", layout="nchw")
+        refused(path, "no crops of uint8", layout="nchw")
+        refused(path, "does not fit", dataset="a", layout="encoded")
+        own = write(path.with_name("b.h5"), "own encoded")
+        refused(own, "stores crops as encoded, not as nhwc", layout="nhwc")
+        refused(write(path.with_name("c.h5"), "CLAM"), "is a CLAM archive", layout="nchw")
+
+    def test_text_is_files_only_where_it_is_named(self, path):
+        put(path, names=np.array([b"x"] * N), jpeg=np.array(FILES))
+        refused(path, "holds no crops")
+        np.testing.assert_array_equal(read(path, dataset="jpeg")[3], CROPS[3])
+
+    def test_a_file_of_very_many_datasets_wants_a_name(self, path, monkeypatch):
+        monkeypatch.setattr("cytodino.archive.contents.MAX_OBJECTS", 5)
+        put(path, **{f"d{number}": CROPS for number in range(7)})
+        refused(path, "more than 5 .*--dataset")
+        assert len(read(path, dataset="d3")) == N
+
+
+class TestChannelOrder:
+    def test_it_is_assumed_aloud(self, path):
+        with open_archive(write(path, "contiguous")) as archive:
+            assert (archive.channel_order, archive.notes) == ("rgb", (ASSUMED,))
+
+    @pytest.mark.parametrize("writer", ["CLAM", "PatchCamelyon", "h5path", "h5sc", "own raw"])
+    def test_tools_that_document_it_need_no_word(self, path, writer):
+        with open_archive(write(path, writer)) as archive:
+            assert (archive.channel_order, archive.notes) == ("rgb", ())
+
+    @pytest.mark.parametrize("writer", ["contiguous", "NCHW", "CLAM", "h5path", "opaque JPEG"])
+    def test_the_option_decides(self, path, writer):
+        with open_archive(write(path, writer), options=ReadOptions(channel_order="bgr")) as archive:
+            assert (archive.channel_order, archive.notes) == ("bgr", ())
+            np.testing.assert_array_equal(archive.read(1, 2)[0], CROPS[1, ..., ::-1])
+            np.testing.assert_array_equal(decode_rgb(archive.encoded(1)), CROPS[1, ..., ::-1])
+
+    @pytest.mark.parametrize("where", ["/", "images"])
+    def test_an_attribute_decides(self, path, where):
+        with h5py.File(write(path, "contiguous"), "r+") as file:
+            file[where].attrs["channel_order"] = np.bytes_(b"BGR")
+        with open_archive(path) as archive:
+            assert (archive.channel_order, archive.notes) == ("bgr", ())
+
+    def test_contradictions_are_refused(self, path):
+        write(path, "BGR")
+        refused(path, "contradicts itself: .*BGR by the attribute", channel_order="rgb")
+        with h5py.File(path, "r+") as file:
+            file["images"].attrs["channel_order"] = "rgb"
+        refused(path, "contradicts itself")
+        with h5py.File(path, "r+") as file:
+            file["images"].attrs["channel_order"] = "HSV"
+        refused(path, "channel order 'HSV'")
+
+    def test_own_archives_are_rgb(self, path):
+        refused(write(path, "own raw"), "contradicts itself", channel_order="bgr")
+
+
+class TestScPortrait:
+    def change(self, path, **attributes):
+        write_h5sc(path, CROPS, FILES)
+        with h5py.File(path, "r+") as file:
+            for name, values in attributes.items():
+                file["obsm/single_cell_images"].attrs[name] = values
+        return path
+
+    def names(self, *last):
+        return [b"seg_nucleus", b"seg_cytosol", *last]
+
+    def test_names_say_the_order(self, path):
+        self.change(path, channel_names=self.names(b"b", b"g", b"r"))
+        with open_archive(path) as archive:
+            assert archive.channel_order == "bgr"
+        refused(path, "contradicts itself", channel_order="rgb")
+
+    def test_other_names_want_the_option(self, path):
+        self.change(path, channel_names=self.names(b"DAPI", b"488", b"568"))
+        refused(path, "called dapi, 488, 568.*--channel-order rgb")
+        np.testing.assert_array_equal(read(path, channel_order="rgb")[0], CROPS[0])
+
+    @pytest.mark.parametrize("masks", [1, 3])
+    def test_another_number_of_image_channels(self, path, masks):
+        mapping = [b"mask"] * masks + [b"image_channel"] * (5 - masks)
+        refused(self.change(path, channel_mapping=mapping), f"has {5 - masks} image channels")
+
+    def test_without_a_mapping(self, path):
+        refused(self.change(path, channel_mapping=[b"mask"]), "tells 1 of them")
+
+    def test_stretched_colours_are_said_aloud(self, path):
+        with open_archive(self.change(path, normalization=True)) as archive:
+            assert "not the colours of the slide" in archive.notes[0]
+
+    def test_bytes_are_taken_as_they_are_and_other_integers_not(self, path):
+        for kind in (np.uint8, np.uint16):
+            self.change(path)
+            with h5py.File(path, "r+") as file:
+                kept = dict(file["obsm/single_cell_images"].attrs)
+                del file["obsm/single_cell_images"]
+                data = np.zeros((N, 5, 24, 20), kind)
+                data[:, 2:] = CROPS.transpose(0, 3, 1, 2)
+                file["obsm/single_cell_images"] = data
+                file["obsm/single_cell_images"].attrs.update(kept)
+            if kind is np.uint8:
+                np.testing.assert_array_equal(read(path)[4], CROPS[4])
+            else:
+                refused(path, "is uint16, and how that maps to 8 bits is not said")
+
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            (np.nan, "holds NaN or infinity"),
+            (np.inf, "holds NaN or infinity"),
+            (1.5, "not 0 to 1"),
+            (-0.1, "not 0 to 1"),
+        ],
+    )
+    def test_values_that_are_no_pixels_cost_a_row(self, path, value, reason):
+        self.change(path)
+        with h5py.File(path, "r+") as file:
+            file["obsm/single_cell_images"][3, 4, 5, 6] = value
+            file["obsm/single_cell_images"][5, 2:] = 0
+            file["obsm/single_cell_images"][6, 0] = np.nan  # a mask is not looked at
+        rows = read(path)
+        assert reason in rows[3].reason
+        assert "is black" in rows[5].reason
+        lost = [row for row, crop in enumerate(rows) if isinstance(crop, CropError)]
+        assert lost == [3, 5]
+
+
+class TestPathml:
+    @pytest.mark.parametrize(
+        ("tile", "reason"),
+        [
+            (np.full((24, 20, 3), 0.5), "not whole numbers"),
+            (np.ones((24, 20, 3)), "is black, or"),
+            (np.full((24, 20, 3), np.nan), "NaN"),
+            (np.full((24, 20, 3), 300.0), "not 0 to 255"),
+            (np.zeros((24, 20)), "is an array"),
+            (np.zeros((0, 20, 3)), "is an array"),
+            (np.zeros((24, 20, 3), np.int64), "is int64"),
+        ],
+    )
+    def test_a_tile_that_is_no_picture_costs_a_row(self, path, tile, reason):
+        with h5py.File(write(path, "h5path"), "r+") as file:
+            del file["tiles/(24, 1020)/array"]
+            file["tiles/(24, 1020)/array"] = tile
+            del file["tiles/(24, 1040)/array"]
+        rows = read(path)
+        assert reason in rows[1].reason
+        assert rows[2].reason == "has no array"
+        np.testing.assert_array_equal(rows[3], CROPS[3])
+
+    def test_without_tiles(self, path):
+        write_h5path(path, CROPS[:0], [])
+        refused(path, "holds no tile")
+
+    def test_a_link_in_the_place_of_a_tile_costs_a_row(self, path, tmp_path):
+        write_clam(tmp_path / "other.h5", CROPS, FILES)
+        with h5py.File(write(path, "h5path"), "r+") as file:
+            del file["tiles/(24, 1020)"]
+            file["tiles/(24, 1020)"] = h5py.ExternalLink("other.h5", "/")
+        assert "is a link" in read(path)[1].reason
+
+
+class TestOwnArchives:
+    def test_naming_their_own_dataset_changes_nothing(self, path):
+        with open_archive(write(path, "own raw"), options=ReadOptions(dataset="crops")) as archive:
+            assert archive.layout == "cytodino raw"
+            assert archive.checksums is not None
+
+    def test_another_dataset_of_theirs_can_be_named(self, path):
+        put(write(path, "own raw"), masked=CROPS // 2)
+        np.testing.assert_array_equal(read(path, dataset="masked")[0], CROPS[0] // 2)
+
+    @pytest.mark.parametrize("options", [{}, {"dataset": "crops"}])
+    def test_without_their_mark_their_checksums_are_not_passed_over(self, path, options):
+        with h5py.File(write(path, "own raw"), "r+") as file:
+            del file.attrs["format"]
+        refused(path, "lost the attribute format", **options)
+
+
+class TestNoCrops:
+    @pytest.mark.parametrize(
+        ("datasets", "match"),
+        [
+            ({"coords": np.zeros((9, 2), int)}, "coordinates but no crops.*slide file"),
+            ({"coords": np.zeros((9, 2), int), "features": np.zeros((9, 8))}, "slide file"),
+            ({"imgs": np.zeros((9, 4, 4, 3), np.float32)}, "no crops of uint8.*float32"),
+            ({"imgs": np.zeros((9, 4, 4, 4), np.uint8)}, "no crops of uint8"),
+            ({"y": np.zeros((9, 1, 1, 1), np.uint8)}, "no crops of uint8"),
+            ({"x": np.zeros(9)}, "no crops in a layout known here; it holds /x float64"),
+        ],
+    )
+    def test_it_says_why(self, path, datasets, match):
+        refused(put(path, **datasets), match)
+
+    def test_crops_of_no_size_and_no_crops(self, path):
+        put(path, a=np.zeros((3, 0, 4, 3), np.uint8))
+        refused(path, "declares crops of 4 x 0 px")
+        other = put(path.with_name("b.h5"), a=np.zeros((0, 4, 4, 3), np.uint8))
+        refused(other, "holds no crop")
+
+
+def test_their_pixels_are_read_as_ours_are(path):
+    write_archive(path, MemoryCells(list(CROPS)), encoding="raw")
+    plain(chunks=(1, 24, 20, 3))(path.with_name("b.h5"), CROPS, FILES)
+    with open_archive(path) as one, open_archive(path.with_name("b.h5")) as other:
+        assert one.how == other.how
