@@ -1,4 +1,4 @@
-"""Would FP16 overflow on a GPU? Asked of the CPU in two ways that cannot hide it.
+"""Would FP16 hold on a GPU? Asked of the CPU in ways that cannot hide it.
 
 CPU engines compute FP16 graphs in float32 and leave out the casts between, so that a value of
 256,000 comes out finite. Here the float32 graph tells the true range of every tensor that the FP16
@@ -17,6 +17,7 @@ from cytodino.errors import ExportError
 from cytodino.limits import LIMITS, Limits
 from cytodino.parity import compare
 from cytodino_export.fp16 import HALF_SUFFIX, SINGLE_SUFFIX, Fp16Report, float_tensors, to_fp16
+from cytodino_export.fp16_constants import strayed_constants
 from cytodino_export.graph_parts import cut_at, float_logits, open_graph
 from cytodino_export.graph_regions import find_regions
 
@@ -119,7 +120,7 @@ def examine_fp16(
     reference_crops: int = REFERENCE_CROPS,
     limits: Limits | None = None,
 ) -> RangeReport:
-    """Ask whether a FP16 graph would overflow, without a GPU.
+    """Ask whether a FP16 graph holds the FP32 one's constants and would overflow, without a GPU.
 
     Parameters
     ----------
@@ -156,6 +157,7 @@ def examine_fp16(
             f"{len(beyond)} FP16 tensors are beyond {limit:g}; {worst} reaches {beyond[worst]:.4g}",
             *failures,
         )
+    failures = strayed_constants(single, half) + failures
     return RangeReport(
         crops=len(crops),
         tensors=len(names),
