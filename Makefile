@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-EXTRAS := export,cpu,openvino,dev
+EXTRAS := export,cpu,openvino,parquet,dev
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: demo test check docs wheelhouse clean

@@ -18,7 +18,10 @@ def printable(name: Path | str) -> str:
     File names need not be UTF-8, and no file of results can hold what Python makes of the rest:
     a night's work would end in an error about text. A name without either comes back as it is.
     """
-    return str(name).replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    text = str(name)
+    if text.isascii() and "\0" not in text:  # as nearly all are, of which there may be many
+        return text
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 PrintableText = Annotated[str, BeforeValidator(printable)]

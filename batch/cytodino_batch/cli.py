@@ -123,6 +123,11 @@ def main() -> None:
     help="Confidence below which a cell is for review; critical classes always are.",
 )
 @read_options
+@click.option(
+    "--parquet",
+    is_flag=True,
+    help="Also write predictions.parquet, with all probabilities; needs the extra [parquet].",
+)
 @click.option("--dry-run", is_flag=True, help="Open and check everything, write nothing.")
 @click.pass_context
 def classify(context: click.Context, /, **given: Any) -> None:

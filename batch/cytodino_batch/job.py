@@ -6,6 +6,7 @@ import click
 
 from cytodino.console import message
 from cytodino_batch.options import ClassifyOptions
+from cytodino_batch.parquet import require_parquet
 from cytodino_batch.plan import PlannedArchive, plan_archives
 from cytodino_batch.report import closing_table, plan_lines, result_lines, session_lines
 from cytodino_batch.runner import DONE, FAILED_SOME, classify_archives
@@ -24,9 +25,13 @@ def run_job(options: ClassifyOptions) -> int:
     ------
     InputError
         If a path is not there, or holds finished results already; before any work is done.
+    MissingExtraError
+        If a file is asked for whose library is not installed; before any work is done.
     BundleError, EngineError, ParityError
         If bundle or engine cannot be used; before the first crop.
     """
+    if options.parquet:
+        require_parquet()
     planned = plan_archives(options.archives, options.out)
     with open_session(options) as session:
         for line in session_lines(session):

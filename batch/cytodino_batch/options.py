@@ -40,5 +40,7 @@ class ClassifyOptions:
     """Confidence, 0 to 1, below which a cell is for review: no majority for any one class."""
     read: ReadOptions = NO_OPTIONS
     """What is said about the archives that they do not say themselves."""
+    parquet: bool = False
+    """Write `predictions.parquet` too; needs the extra `[parquet]`."""
     dry_run: bool = False
     """Open and check everything, write nothing."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from cytodino.archive import ReadOptions, open_archive
 from cytodino.errors import ArchiveError
 from cytodino_batch.differential import MyeloidErythroid, Share
-from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME, PlannedArchive
-from cytodino_batch.results import PREDICTIONS_CSV, QUARANTINE_CSV
+from cytodino_batch.plan import PlannedArchive
+from cytodino_batch.results import RESULT_FILES
 from cytodino_batch.runner import Outcome
 from cytodino_batch.session import Session
 from cytodino_batch.summary import Summary
@@ -90,8 +90,8 @@ def result_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield from differential_lines(summary)
         yield from review_lines(summary)
         yield f"parity: {summary.parity.statement}"
-        for name in (PREDICTIONS_CSV, PREDICTIONS_H5, QUARANTINE_CSV, SUMMARY_NAME):
-            yield str(found.planned.folder / name)
+        files = (found.planned.folder / name for name in RESULT_FILES)
+        yield from (str(file) for file in files if file.exists())
 
 
 def closing_table(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """The files of one archive's results: written beside, renamed together, the summary last."""
 
-import csv
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,12 +17,18 @@ from numpy.typing import NDArray
 from cytodino.errors import InputError
 from cytodino.paths import hash_file, printable
 from cytodino.statistics import softmax
-from cytodino.taxonomy import CODES, CRITICAL
+from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES
+from cytodino_batch.parquet import PREDICTIONS_PARQUET, write_predictions_parquet
 from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME
 from cytodino_batch.stream import Block, QuarantinedRow
 
 PREDICTIONS_CSV = "predictions.csv"
 QUARANTINE_CSV = "quarantine.csv"
+
+RESULT_FILES = (
+    PREDICTIONS_CSV, PREDICTIONS_H5, PREDICTIONS_PARQUET, QUARANTINE_CSV, SUMMARY_NAME,
+)  # fmt: skip
+"""All that a results folder may hold; `PREDICTIONS_PARQUET` where it was asked for."""
 
 PREDICTIONS_HEADER = (
     "row", "id", "x", "y", "label", "confidence", "runner_up", "critical", "review",
@@ -30,6 +37,11 @@ QUARANTINE_HEADER = ("row", "id", "reason")
 
 PREDICTIONS_VERSION = 1
 
+ROWS_AT_ONCE = 8192
+"""Rows whose probabilities are in memory together, 6 MB with what it takes to compute them."""
+
+_WANTS_QUOTES = re.compile(r'[,"\r\n]').search
+_CODES = np.array(CODES)
 _CRITICAL_INDICES = np.array([index for index, code in enumerate(CODES) if code in CRITICAL])
 
 
@@ -68,20 +80,31 @@ class Classification:
             review_below=review_below,
         )
 
-    @cached_property
-    def probabilities(self) -> NDArray[np.float32]:
-        """(k, 21), softmax of the logits; every decision is taken on these."""
-        return softmax(self.logits).astype(np.float32)
+    def parts(self) -> Iterator[slice]:
+        """Cut the classified rows into parts of which all can be held at once."""
+        for start in range(0, len(self.rows), ROWS_AT_ONCE):
+            yield slice(start, min(start + ROWS_AT_ONCE, len(self.rows)))
+
+    def probabilities(self, part: slice) -> NDArray[np.float32]:
+        """(rows of the part, 21), softmax of the logits; every decision is taken on these."""
+        return softmax(self.logits[part]).astype(np.float32)
 
     @cached_property
     def ranking(self) -> NDArray[np.int64]:
         """(k, 2), class indices of the largest and second largest logit."""
-        return np.argsort(-self.logits, axis=1, kind="stable")[:, :2]
+        found = np.empty((len(self.rows), 2), dtype=np.int64)
+        for part in self.parts():
+            found[part] = np.argsort(-self.logits[part], axis=1, kind="stable")[:, :2]
+        return found
 
     @cached_property
     def confidence(self) -> NDArray[np.float32]:
         """(k,), probability of the class that was chosen, 0 to 1."""
-        return np.take_along_axis(self.probabilities, self.ranking[:, :1], axis=1)[:, 0]
+        found = np.empty(len(self.rows), dtype=np.float32)
+        for part in self.parts():
+            best = self.ranking[part, :1]
+            found[part] = np.take_along_axis(self.probabilities(part), best, axis=1)[:, 0]
+        return found
 
     @cached_property
     def critical(self) -> NDArray[np.bool_]:
@@ -105,17 +128,20 @@ def write_results(
     *,
     attributes: Mapping[str, str],
     summarise: Callable[[Mapping[str, str]], str],
+    parquet: bool = False,
 ) -> None:
-    """Write the four files of one archive; either all are there afterwards or none is.
+    """Write the files of one archive; either all are there afterwards or none is.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there. Files of an earlier, unfinished attempt are replaced.
+        Made if it is not there. Files of an earlier, unfinished attempt are replaced, or removed.
     attributes : mapping
         Provenance that `predictions.h5` carries.
     summarise : function
         Takes the sha256 of each of the other files by name; returns the text of `summary.json`.
+    parquet : bool
+        Whether to write `predictions.parquet` too; see `require_parquet`.
 
     Raises
     ------
@@ -129,6 +155,10 @@ def write_results(
         PREDICTIONS_H5: lambda path: write_predictions_h5(path, result, attributes),
         QUARANTINE_CSV: lambda path: write_quarantine_csv(path, result),
     }
+    if parquet:
+        writers[PREDICTIONS_PARQUET] = lambda path: write_predictions_parquet(
+            path, result, attributes
+        )
     with _all_or_nothing(folder, (*writers, SUMMARY_NAME)) as beside:
         hashes = {}
         for name, write in writers.items():
@@ -138,64 +168,92 @@ def write_results(
 
 
 def write_predictions_csv(path: Path, result: Classification) -> None:
-    """Write one line a classified crop, in row order; x and y are empty without coordinates."""
+    """Write one line a classified crop, in row order; x and y are empty without coordinates.
+
+    Ids stand as they are: one that begins with `=` must still lead back to its crop.
+    """
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(_LineEnds(file))
-        writer.writerow(PREDICTIONS_HEADER)
-        for position, row in enumerate(result.rows):
-            best, second = result.ranking[position]
-            x, y = ("", "") if result.coords is None else result.coords[row]
-            writer.writerow(
-                (
-                    row,
-                    printable(result.ids[row]),
-                    x,
-                    y,
-                    CODES[best],
-                    f"{result.confidence[position]:.6f}",
-                    CODES[second],
-                    int(result.critical[position]),
-                    int(result.review[position]),
+        file.write(",".join(PREDICTIONS_HEADER) + "\n")
+        for part in result.parts():
+            file.writelines(
+                f"{row},{_quoted(name)},{x},{y},{label},{confidence:.6f},{second},{critical:d},"
+                f"{review:d}\n"
+                for row, name, x, y, label, confidence, second, critical, review in zip(
+                    *_columns(result, part), strict=True
                 )
             )
+
+
+def _columns(result: Classification, part: slice) -> Iterator[Iterable[Any]]:
+    """Give the columns of `predictions.csv` as Python's own values: numpy's are slow one by one."""
+    rows = result.rows[part]
+    yield rows.tolist()
+    yield _ids(result, part)
+    for axis in (0, 1):
+        yield repeat("", len(rows)) if result.coords is None else _plain(result.coords[rows, axis])
+    best, second = _CODES[result.ranking[part]].T.tolist()
+    yield best
+    yield result.confidence[part].tolist()
+    yield second
+    yield result.critical[part].tolist()
+    yield result.review[part].tolist()
+
+
+def _quoted(text: str) -> str:
+    """Quote a field of a CSV file where it has to be (RFC 4180), a lone carriage return too."""
+    return '"' + text.replace('"', '""') + '"' if _WANTS_QUOTES(text) else text
+
+
+def _ids(result: Classification, part: slice) -> list[str]:
+    return [printable(result.ids[row]) for row in result.rows[part].tolist()]
+
+
+def _plain(values: NDArray[np.generic]) -> list[object]:
+    """Numbers that print as they were stored: a float32 would get the digits of a float64."""
+    if values.dtype.kind == "f" and values.itemsize < 8:
+        return [str(value) for value in values]
+    return list(values.tolist())
 
 
 def write_quarantine_csv(path: Path, result: Classification) -> None:
     """Write one line a row that was not classified; the header alone where there is none."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(_LineEnds(file))
-        writer.writerow(QUARANTINE_HEADER)
+        file.write(",".join(QUARANTINE_HEADER) + "\n")
         for entry in result.quarantined:
-            writer.writerow((entry.row, printable(result.ids[entry.row]), entry.reason))
+            name = _quoted(printable(result.ids[entry.row]))
+            file.write(f"{entry.row},{name},{_quoted(entry.reason)}\n")
 
 
 def write_predictions_h5(path: Path, result: Classification, attributes: Mapping[str, str]) -> None:
-    """Write all probabilities and logits; the same result gives the same bytes."""
-    ids = [printable(result.ids[row]).encode() for row in result.rows]
+    """Write all probabilities and logits, with checksums; the same result gives the same bytes."""
     with h5py.File(path, "w", track_order=False) as file:
         file.attrs["format"] = "cytodino predictions"
         file.attrs["version"] = PREDICTIONS_VERSION
         file.attrs["classes"] = np.array(CODES, dtype=h5py.string_dtype())
         for name, value in attributes.items():
             file.attrs[name] = value
-        for name, values in (
-            ("probabilities", result.probabilities),
-            ("logits", result.logits),
-            ("rows", result.rows),
-            ("ids", np.array(ids, dtype=h5py.string_dtype())),
-        ):
-            # HDF5 would otherwise stamp each dataset with the time of writing.
-            file.create_dataset(name, data=values, track_times=False)
+        n = len(result.rows)
+        probabilities = _create_table(file, "probabilities", (n, N_CLASSES), np.float32)
+        logits = _create_table(file, "logits", (n, N_CLASSES), np.float32)
+        rows = _create_table(file, "rows", (n,), np.int64)
+        # Of any length, so HDF5 keeps no checksum of them; `summary.json` has the file's.
+        ids = file.create_dataset("ids", (n,), dtype=h5py.string_dtype(), track_times=False)
+        for part in result.parts():
+            probabilities[part] = result.probabilities(part)
+            logits[part] = result.logits[part]
+            rows[part] = result.rows[part]
+            ids[part] = _ids(result, part)
 
 
-class _LineEnds:
-    r"""Lines of `csv.writer`, which quotes a lone \r only if it ends lines with it, ended by \n."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, line: str) -> int:
-        return self._file.write(line.removesuffix("\r\n") + "\n")
+def _create_table(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: type[np.generic]
+) -> h5py.Dataset:
+    """Make a dataset of numbers in chunks with checksums, which an empty one cannot have."""
+    layout = {"chunks": (min(shape[0], ROWS_AT_ONCE), *shape[1:]), "fletcher32": True}
+    # HDF5 would otherwise stamp each dataset with the time of writing.
+    return file.create_dataset(
+        name, shape, dtype=dtype, track_times=False, **(layout if shape[0] else {})
+    )
 
 
 @contextmanager
@@ -210,6 +268,8 @@ def _all_or_nothing(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Pa
         for path in beside.values():
             _flush_to_disk(path)
         _refuse_finished(folder)
+        for name in set(RESULT_FILES) - set(names):  # an unfinished attempt that wrote more
+            (folder / name).unlink(missing_ok=True)
         for name, path in beside.items():
             moved.append(folder / name)
             os.replace(path, folder / name)

@@ -135,6 +135,7 @@ def classify_archive(
             "device": session.engine.device,
         },
         summarise=lambda files: summary.with_files(files).as_json(),
+        parquet=options.parquet,
     )
     return summary
 

@@ -203,6 +203,24 @@ def test_options_reach_the_run(tmp_path, opened, crops):
     assert summary["provenance"]["batch_size_chosen"] == "user"
 
 
+def test_parquet_is_listed_with_the_files(tmp_path, opened, crops):
+    opened()
+    result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops[:4]), "--parquet")
+    assert result.exit_code == 0
+    assert str(tmp_path / "out/s/predictions.parquet") in result.stdout.splitlines()
+
+
+def test_parquet_without_its_library_is_said_before_any_work(tmp_path, opened, monkeypatch, crops):
+    asked = opened()
+    monkeypatch.setattr("cytodino_batch.parquet.find_spec", lambda _: None)
+    result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops[:4]), "--parquet")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: pyarrow is not installed; run: pip install 'cytodino[parquet]'\n"
+    )
+    assert not asked
+
+
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "h5py", "numpy", "pydantic", "rich")
 
 

@@ -191,3 +191,69 @@ def test_the_summary_is_moved_last(tmp_path, result, monkeypatch):
     write(tmp_path / "s", result)
     assert moved == FILES
     assert sorted(path.name for path in (tmp_path / "s").iterdir()) == FILES
+
+
+def test_the_parts_that_are_written_at_once_change_nothing(tmp_path, result, monkeypatch):
+    write(tmp_path / "whole", result)
+    monkeypatch.setattr(results, "ROWS_AT_ONCE", 4)
+    again = dataclasses.replace(result)
+    write(tmp_path / "parts", again)
+    for name in ("predictions.csv", "quarantine.csv"):
+        whole = (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "parts" / name).read_bytes() == whole
+    with (
+        h5py.File(tmp_path / "whole/predictions.h5") as whole,
+        h5py.File(tmp_path / "parts/predictions.h5") as parts,
+    ):
+        for name in ("probabilities", "logits", "rows", "ids"):
+            assert whole[name][:].tolist() == parts[name][:].tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_coordinates_print_as_they_were_stored(tmp_path, result, dtype):
+    coords = (np.arange(14).reshape(7, 2) * 1.1).astype(dtype)
+    results.write_predictions_csv(tmp_path / "p.csv", dataclasses.replace(result, coords=coords))
+    rows = read_rows(tmp_path / "p.csv")
+    assert [row["x"] for row in rows] == [str(coords[number, 0]) for number in result.rows]
+
+
+def test_an_id_that_a_spreadsheet_would_compute_comes_back_as_it_was(tmp_path, result):
+    ids = ["=1+1", "+2", "@cell", "-3", *NASTY[4:]]
+    results.write_predictions_csv(tmp_path / "p.csv", dataclasses.replace(result, ids=ids))
+    assert [row["id"] for row in read_rows(tmp_path / "p.csv")][:3] == ["=1+1", "+2", "-3"]
+
+
+def test_a_damaged_probability_is_an_error_and_no_number(tmp_path, result):
+    results.write_predictions_h5(tmp_path / "p.h5", result, {})
+    with h5py.File(tmp_path / "p.h5") as file:
+        offset = file["probabilities"].id.get_chunk_info(0).byte_offset
+    data = bytearray((tmp_path / "p.h5").read_bytes())
+    data[offset + 1] ^= 1
+    (tmp_path / "p.h5").write_bytes(data)
+    with h5py.File(tmp_path / "p.h5") as file, pytest.raises(OSError):
+        file["probabilities"][:]
+
+
+def test_parquet_is_written_with_the_others_where_it_is_asked_for(tmp_path, result):
+    seen = {}
+    write_results(
+        tmp_path / "s",
+        result,
+        attributes={},
+        summarise=lambda files: seen.update(files) or "{}",
+        parquet=True,
+    )
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == sorted(results.RESULT_FILES)
+    assert seen["predictions.parquet"] == hash_file(tmp_path / "s/predictions.parquet")
+
+
+def test_what_a_torn_finish_left_is_replaced_or_removed(tmp_path, result):
+    write(tmp_path / "whole", result)
+    torn = tmp_path / "torn"
+    torn.mkdir()
+    for name in ("predictions.csv", "predictions.h5", "predictions.parquet"):
+        (torn / name).write_text("of a run that was killed between the renames")
+    write(torn, result)
+    assert sorted(path.name for path in torn.iterdir()) == FILES
+    for name in FILES:
+        assert (torn / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
