@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import deflate
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
@@ -163,7 +164,7 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def checksum(pixels: np.ndarray) -> int:
     """Return the crc32 of an array's values in C order."""
-    return zlib.crc32(np.ascontiguousarray(pixels).data)
+    return deflate.crc32(np.ascontiguousarray(pixels).data)
 
 
 def _reader(data: bytes, where: Path | str | None, row: int | None) -> type[ImageFile.ImageFile]:

@@ -142,16 +142,18 @@ def _elsewhere(path: Path, name: str) -> ArchiveError:
 
 def filter_names(dataset: h5py.Dataset) -> tuple[str, ...]:
     """Return the names of a dataset's filters, in the order in which they were applied."""
-    return tuple(FILTERS.get(code, f"filter {code}") for code in _filter_codes(dataset))
+    return tuple(FILTERS.get(code, f"filter {code}") for code, _ in filter_pipeline(dataset))
 
 
-def _filter_codes(dataset: h5py.Dataset) -> list[int]:
+def filter_pipeline(dataset: h5py.Dataset) -> list[tuple[int, tuple[int, ...]]]:
+    """Return number and parameters of a dataset's filters, in the order of their application."""
     plist = dataset.id.get_create_plist()
-    return [plist.get_filter(position)[0] for position in range(plist.get_nfilters())]
+    filters = [plist.get_filter(position) for position in range(plist.get_nfilters())]
+    return [(code, values) for code, _, values, _ in filters]
 
 
 def _check_filters(dataset: h5py.Dataset, path: Path) -> None:
-    missing = [code for code in _filter_codes(dataset) if not h5py.h5z.filter_avail(code)]
+    missing = [code for code, _ in filter_pipeline(dataset) if not h5py.h5z.filter_avail(code)]
     if not missing:
         return
     import hdf5plugin  # noqa: F401 - importing it registers its filters, which takes a while
