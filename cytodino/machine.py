@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class Machine(BaseModel):
     system: str
     """Operating system, its release, and the architecture."""
     python: str
+    gpu_driver: str | None = None
+    """Version of NVIDIA's kernel driver; None where there is none."""
     versions: dict[str, str]
     """Installed versions by distribution; what is not installed is left out."""
 
@@ -73,6 +76,7 @@ def describe_machine() -> Machine:
         cores=cores_available(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
+        gpu_driver=_read_driver(Path("/proc/driver/nvidia/version")),
         versions=installed_versions(),
     )
 
@@ -124,6 +128,16 @@ def _cgroup_quota(cgroup: Path) -> float | None:
     except (ValueError, ZeroDivisionError):  # "max": no limit
         return None
     return cores if cores > 0 else None  # version 1 writes -1 for no limit
+
+
+def _read_driver(path: Path) -> str | None:
+    """Version in a first line such as ``NVRM version: NVIDIA UNIX x86_64 Module  580.65.06``."""
+    try:
+        line = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
+    except OSError:
+        return None
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", line)
+    return found[0] if found else line.strip()
 
 
 def _read_cpuinfo(path: Path) -> tuple[str, frozenset[str]]:

@@ -1,10 +1,17 @@
 """The command `cytodino-bench`: how fast a bundle answers here, beside whether it answers right."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cytodino.console import CommandGroup, interactive, message
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+RUN = click.Path(path_type=Path)
 
 
 @click.group(cls=CommandGroup)
@@ -23,69 +30,94 @@ def main() -> None:
     help="May be given more than once; auto takes all that can be opened here.",
 )
 @click.option(
+    "--variant",
+    "variants",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8", "int8-bf16"]),
+    multiple=True,
+    default=["auto"],
+    help="May be given more than once; auto takes all that passed.",
+)
+@click.option(
     "--reference",
-    type=click.Path(path_type=Path),
+    type=RUN,
     metavar="RUN",
     help="The run that the bundle was made from, which the engine pytorch needs.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option("--batch-sizes", default="1,8,32", help="Crops in one call, separated by commas.")
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=30, help="Timed calls of each combination."
+    "--scenario",
+    "scenarios",
+    type=click.Choice(["single stream", "offline"]),
+    multiple=True,
+    default=["single stream", "offline"],
+    help="As MLPerf names them: one crop a query, or all at hand.",
 )
+@click.option(
+    "--batch-sizes",
+    callback=lambda _context, _option, value: _parse_batch_sizes(value),
+    default="8,32",
+    help="Crops in one offline call, separated by commas.",
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=30, help="Turns of each combination.")
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="Write everything measured, every single time included.",
 )
+@click.option("--chart", type=FILE, metavar="FILE.png|svg", help="Write a chart.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write a page that needs nothing else.")
 def latency(
-    bundle: Path,
-    engines: tuple[str, ...],
-    reference: Path | None,
-    device: str,
-    batch_sizes: str,
-    rounds: int,
-    json_file: Path | None,
+    bundle: Path, json_file: Path | None, chart: Path | None, html: Path | None, **given: Any
 ) -> None:
     """Time a bundle's golden crops: engines x variants that passed x batch sizes.
 
     Calls of all combinations take turns, so that a slow minute of the machine falls on all of
-    them. Beside each speed stands how often the answers agree with the PyTorch model's.
+    them. Beside each speed stands how often the answers agree with the PyTorch model's; start and
+    memory are measured in processes of their own.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
+    from cytodino_bench.files import require_chart_name, write_chart, write_text
     from cytodino_bench.latency import measure_latency
-    from cytodino_bench.latency_report import write_json
+    from cytodino_bench.latency_chart import draw_latency
+    from cytodino_bench.latency_page import latency_page
     from cytodino_bench.tables import print_report
 
-    bar = Progress(
-        "measuring",
-        BarColumn(),
-        MofNCompleteColumn(),
-        "calls",
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not interactive(),
-    )
-    with bar:
-        task = bar.add_task("calls", total=None)
+    if chart is not None:
+        require_chart_name(chart)
+    with _progress("measuring", "turns") as bar:
+        task = bar.add_task("turns", total=None)
         report = measure_latency(
             bundle,
-            engines=engines,
-            reference=reference,
-            device=device,
-            batch_sizes=_parse_batch_sizes(batch_sizes),
-            rounds=rounds,
+            **given,
             say=message,
             progress=lambda of: bar.update(task, advance=1, total=of),
         )
     print_report(report)
     if json_file is not None:
-        write_json(report, json_file)
+        write_text(json_file, report.model_dump_json(indent=2) + "\n")
         click.echo(str(json_file))
+    if chart is not None:
+        write_chart(chart, draw_latency(report))
+        click.echo(str(chart))
+    if html is not None:
+        write_text(html, latency_page(report))
+        click.echo(str(html))
+
+
+def _progress(what: str, units: str) -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    return Progress(
+        what,
+        BarColumn(),
+        MofNCompleteColumn(),
+        units,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not interactive(),
+    )
 
 
 def _parse_batch_sizes(text: str) -> tuple[int, ...]:
@@ -94,7 +126,5 @@ def _parse_batch_sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise click.BadParameter(
-            f"{text!r}: give numbers of 1 or more, such as 1,8,32", param_hint="--batch-sizes"
-        )
+        raise click.BadParameter(f"{text!r}: give numbers of 1 or more, such as 8,32")
     return sizes

@@ -1,20 +1,27 @@
-"""What `cytodino-bench latency` measured, as a record and as a file."""
+"""What `cytodino-bench latency` measured, as a record."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from cytodino.engines import EngineDescription
-from cytodino.errors import InputError
 from cytodino.machine import Machine
+from cytodino.parity import Verdict
+from cytodino_bench.cold_start import ColdStart
 
-__all__ = ["LatencyReport", "Loaded", "Timing", "summarise", "write_json"]
+__all__ = ["OFFLINE", "SINGLE_STREAM", "LatencyReport", "Loaded", "Scenario", "Timing", "summarise"]
 
-ROUNDS_FOR_P90 = 10
-ROUNDS_FOR_P99 = 100
+Scenario = Literal["single stream", "offline"]
+"""As MLPerf Inference names them: one crop a query, the next sent when it is answered, judged by
+the 90th percentile of latency; and all crops at hand at once, judged by throughput."""
+
+SINGLE_STREAM: Scenario = "single stream"
+OFFLINE: Scenario = "offline"
+
+CALLS_FOR_P90 = 10
+CALLS_FOR_P99 = 100
 """With fewer calls a percentile is only the slowest of them under another name."""
 
 
@@ -23,17 +30,22 @@ class _Record(BaseModel):
 
 
 class Timing(_Record):
-    """One engine and variant at one batch size."""
+    """One engine and variant in one scenario, at one batch size."""
 
+    scenario: Scenario
     batch_size: int
     p50_ms: float
     """Milliseconds a call, as are the others."""
     p90_ms: float | None
-    """None below 10 rounds."""
+    """None below 10 calls."""
     p99_ms: float | None
-    """None below 100 rounds."""
+    """None below 100 calls."""
+    spread: float
+    """Interquartile range of the calls, as a share of their median: how unsteady they were."""
     images_per_second: float
     """Crops of all timed calls over their time."""
+    joules_a_crop: float | None
+    """Of the counters in the report's `energy_sources`; None where there are none."""
     calls_ms: tuple[float, ...]
     """Every timed call, in order."""
 
@@ -42,18 +54,15 @@ class Loaded(_Record):
     """One engine and variant: what it is, how soon it answers, how right, and how fast."""
 
     description: EngineDescription
-    load_s: float
-    """Opening the model; the libraries were imported before."""
-    first_result_s: float
-    """From the start of opening to the first crop's logits."""
+    start: ColdStart
     parity_n: int
-    """Golden cells that were compared."""
+    """Golden cells that were compared, in this process, after the last timed call."""
     agreement: float
     """Share of them given the PyTorch model's class, 0 to 1."""
     probability_max: float
     """Largest change of any probability on them, 0 to 1."""
-    verdict: str
-    """passed, failed or unproven, by the bundle's limits."""
+    verdict: Verdict
+    """By the bundle's limits."""
     timings: tuple[Timing, ...]
 
 
@@ -65,6 +74,8 @@ class LatencyReport(_Record):
     machine: Machine
     load_average: float | None
     """Processes that ran or waited in the minute before; None where the system does not say."""
+    energy_sources: tuple[str, ...]
+    """Counters that were readable; each counts for everything on its chip."""
     crop_size: tuple[int, int]
     """Height and width of the timed crops, px: the most frequent size among the golden cells."""
     crops: int
@@ -74,34 +85,20 @@ class LatencyReport(_Record):
     loaded: tuple[Loaded, ...]
 
 
-def summarise(batch_size: int, seconds: Sequence[float]) -> Timing:
-    """Turn the seconds of timed calls into percentiles and a rate."""
+def summarise(
+    scenario: Scenario, batch_size: int, seconds: Sequence[float], joules: float | None = None
+) -> Timing:
+    """Turn the seconds of timed calls, and their joules together, into percentiles and rates."""
     calls = 1000 * np.asarray(seconds, dtype=np.float64)
-    p50, p90, p99 = (float(value) for value in np.percentile(calls, [50, 90, 99]))
+    p25, p50, p75, p90, p99 = (float(value) for value in np.percentile(calls, [25, 50, 75, 90, 99]))
     return Timing(
+        scenario=scenario,
         batch_size=batch_size,
         p50_ms=p50,
-        p90_ms=p90 if len(calls) >= ROUNDS_FOR_P90 else None,
-        p99_ms=p99 if len(calls) >= ROUNDS_FOR_P99 else None,
+        p90_ms=p90 if len(calls) >= CALLS_FOR_P90 else None,
+        p99_ms=p99 if len(calls) >= CALLS_FOR_P99 else None,
+        spread=(p75 - p25) / p50,
         images_per_second=1000 * batch_size * len(calls) / float(calls.sum()),
+        joules_a_crop=None if joules is None else joules / (batch_size * len(calls)),
         calls_ms=tuple(float(call) for call in calls),
     )
-
-
-def write_json(report: LatencyReport, path: Path) -> None:
-    """Write a report, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(
-            f"cannot be written ({error.strerror})", where=path, mend="choose another --json"
-        ) from error

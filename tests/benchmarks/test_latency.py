@@ -13,12 +13,14 @@ from click.testing import CliRunner
 from cytodino.bundle.golden import Golden
 from cytodino.engines.base import CheckedEngine, EngineDescription
 from cytodino.engines.selection import Target
-from cytodino.errors import EngineError, InputError, MissingExtraError, MissingPathError
+from cytodino.engines.tuned import Configuration
+from cytodino.errors import EngineError, MissingExtraError, MissingPathError
 from cytodino.limits import LIMITS
-from cytodino_bench import latency
+from cytodino_bench import latency, subjects
 from cytodino_bench.cli import main
+from cytodino_bench.cold_start import ColdStart
 from cytodino_bench.latency import WARM_UP_CALLS, measure_latency
-from cytodino_bench.latency_report import LatencyReport, summarise, write_json
+from cytodino_bench.latency_report import LatencyReport, Timing, summarise
 from tests.batch.tiny_bundle import GOLDEN_CELLS, write_bundle
 
 
@@ -63,6 +65,15 @@ def golden() -> Golden:
     return Golden(crops=crops, labels=None, ids=[], reference=reference, exported={})
 
 
+START = ColdStart(
+    load_s=0.5,
+    first_result_s=0.75,
+    load_again_s=None,
+    first_result_again_s=None,
+    peak_memory=3 * 2**20,
+)
+
+
 class Bench:
     """A bundle with the variants fp32 and int8, opened as engines that record their calls."""
 
@@ -71,14 +82,27 @@ class Bench:
         self.calls: list[Any] = []
         self.engines: list[MeanEngine] = []
         self.wrong_variant = ""
+        self.started: list[tuple[Configuration, int]] = []
 
-    def open_engine(
-        self, _: object, *, engine: str, variant: str, device: str, reference: object
+    def open_subject(
+        self, _: object, configuration: Configuration, *, reference: object
     ) -> MeanEngine:
-        if device == "cuda":
+        engine = MeanEngine(
+            configuration.engine,
+            configuration.variant,
+            self.calls,
+            configuration.variant == self.wrong_variant,
+        )
+        self.engines.append(engine)
+        return engine
+
+    def cold_start(
+        self, _: object, configuration: Configuration, *, batch_size: int, **__: object
+    ) -> ColdStart:
+        if configuration.device == "cuda":
             raise EngineError("CUDA does not load")
-        self.engines.append(MeanEngine(engine, variant, self.calls, variant == self.wrong_variant))
-        return self.engines[-1]
+        self.started.append((configuration, batch_size))
+        return START
 
 
 def targets(*devices: str) -> Callable[[str], list[Target]]:
@@ -99,39 +123,66 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         path=tmp_path, sha256="c" * 64, manifest=SimpleNamespace(limits=LIMITS)
     )
     monkeypatch.setattr(latency, "open_bundle", lambda _: bundle)
-    monkeypatch.setattr(latency, "open_engine", bench.open_engine)
+    monkeypatch.setattr(latency, "open_subject", bench.open_subject)
+    monkeypatch.setattr(latency, "measure_cold_start", bench.cold_start)
     usable = {"cpu": ("fp32", "int8"), "cuda": ("fp32",)}
-    monkeypatch.setattr(latency, "usable_here", lambda _b, _e, provider: usable[provider])
+    monkeypatch.setattr(subjects, "usable_here", lambda _b, _e, provider: usable[provider])
     monkeypatch.setattr(latency, "load_golden", lambda _: golden())
     monkeypatch.setattr("cytodino.bundle.golden.load_golden", lambda *_, **__: golden())
-    monkeypatch.setattr(latency, "targets_found", targets("cpu"))
+    monkeypatch.setattr(subjects, "targets_found", targets("cpu"))
     monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
     return bench
 
 
-def test_every_variant_is_timed_at_every_batch_size(bench: Bench) -> None:
-    report = measure_latency(bench.path, batch_sizes=(1, 4), rounds=12)
+def offline(report: LatencyReport) -> list[list[Timing]]:
+    return [[t for t in one.timings if t.scenario == "offline"] for one in report.loaded]
+
+
+def test_every_variant_is_timed_in_both_scenarios(bench: Bench) -> None:
+    report = measure_latency(bench.path, batch_sizes=(2, 4), rounds=12)
 
     names = [(one.description.engine, one.description.variant) for one in report.loaded]
     assert names == [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
     for one in report.loaded:
-        assert sorted(timing.batch_size for timing in one.timings) == [1, 4]
+        found = [(t.scenario, t.batch_size, len(t.calls_ms)) for t in one.timings]
+        single = 12 * latency.QUERIES_A_ROUND
+        assert found == [("single stream", 1, single), ("offline", 2, 12), ("offline", 4, 12)]
         for timing in one.timings:
-            assert len(timing.calls_ms) == 12
             assert 0 < min(timing.calls_ms) <= timing.p50_ms <= max(timing.calls_ms)
-        assert 0 <= one.load_s < one.first_result_s
+        assert one.start == START
     assert report.crop_size == (5, 4)
     assert report.crops == 10
     assert report.bundle_sha256 == "c" * 64
     assert all(not engine.open for engine in bench.engines)
 
 
+def test_one_scenario_alone_can_be_asked_for(bench: Bench) -> None:
+    report = measure_latency(bench.path, scenarios=("single stream",), rounds=1)
+    assert [[t.scenario for t in one.timings] for one in report.loaded] == [["single stream"]] * 2
+    assert bench.started[0][1] == 1
+
+
+def test_openvino_is_opened_for_each_scenario_as_suits_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        latency,
+        "find_subjects",
+        lambda *_, **__: [Configuration(engine="openvino", variant="int8")],
+    )
+    report = measure_latency(bench.path, batch_sizes=(8,), rounds=1)
+    assert [(found.goal, size) for found, size in bench.started] == [
+        ("latency", 1),
+        ("throughput", 8),
+    ]
+    assert [[t.batch_size for t in one.timings] for one in report.loaded] == [[1], [8]]
+
+
 def test_combinations_take_turns_on_the_same_crops(bench: Bench) -> None:
     rounds = 6
-    measure_latency(bench.path, batch_sizes=(1, 4), rounds=rounds)
+    measure_latency(bench.path, scenarios=("offline",), batch_sizes=(1, 4), rounds=rounds)
 
-    timed = bench.calls[2:]  # each engine's first result came before
-    turns = [timed[4 * turn : 4 * turn + 4] for turn in range(rounds + WARM_UP_CALLS)]
+    turns = [bench.calls[4 * turn : 4 * turn + 4] for turn in range(rounds + WARM_UP_CALLS)]
     orders = set()
     for turn in turns:
         assert sorted((variant, len(marks)) for _, variant, marks in turn) == [
@@ -145,7 +196,7 @@ def test_combinations_take_turns_on_the_same_crops(bench: Bench) -> None:
         assert marks["fp32", 1] == marks["int8", 1]
         assert marks["fp32", 4] == marks["int8", 4]
     assert len(orders) > 1
-    assert len({tuple(m) for _, variant, m in timed if len(m) == 1}) > 4
+    assert len({tuple(m) for _, variant, m in bench.calls if len(m) == 1}) > 4
 
 
 def test_a_batch_larger_than_the_crops_repeats_them(bench: Bench) -> None:
@@ -197,21 +248,21 @@ def test_pytorch_that_is_not_installed_names_the_extra(
 def test_a_bundle_of_which_nothing_passed_is_not_timed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "usable_here", lambda *_: ())
-    with pytest.raises(EngineError, match="no variant has passed"):
+    monkeypatch.setattr(subjects, "usable_here", lambda *_: ())
+    with pytest.raises(EngineError, match="no variant asked for has passed"):
         measure_latency(bench.path, device="cpu")
 
 
 def test_a_device_that_does_not_open_is_left_out_aloud_unless_it_was_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "targets_found", targets("cuda", "cpu"))
+    monkeypatch.setattr(subjects, "targets_found", targets("cuda", "cpu"))
     said: list[str] = []
 
     report = measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
 
     assert [one.description.device for one in report.loaded] == ["cpu", "cpu"]
-    assert "without onnxruntime fp32 on cuda: CUDA does not load" in said
+    assert "without fp32 on onnxruntime (cuda): CUDA does not load" in said
     with pytest.raises(EngineError, match="CUDA does not load"):
         measure_latency(bench.path, device="cuda")
 
@@ -244,24 +295,51 @@ def test_a_system_without_a_load_average_is_measured_too(
     assert report.load_average is None
 
 
+def test_energy_is_counted_where_the_machine_tells(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Meter:
+        sources = ("package-0",)
+        readings = iter(range(0, 10**6, 8))
+
+        def joules(self) -> float:
+            return float(next(self.readings))
+
+    monkeypatch.setattr(latency, "EnergyMeter", Meter)
+    report = measure_latency(bench.path, batch_sizes=(4,), rounds=3)
+    assert report.energy_sources == ("package-0",)
+    assert [t.joules_a_crop for t in report.loaded[0].timings] == [8.0, 2.0]
+
+
+def test_a_machine_that_tells_of_no_energy_is_measured_without(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = SimpleNamespace(sources=(), joules=lambda: None)
+    monkeypatch.setattr(latency, "EnergyMeter", lambda: meter)
+    report = measure_latency(bench.path, batch_sizes=(4,), rounds=1)
+    assert report.loaded[0].timings[0].joules_a_crop is None
+
+
 def test_percentiles_worked_by_hand() -> None:
     seconds = [0.010] * 50 + [0.020] * 45 + [0.100] * 5
 
-    timing = summarise(8, seconds)
+    timing = summarise("offline", 8, seconds, joules=1600.0)
 
     assert timing.p50_ms == pytest.approx(15)  # halfway between the 50th and the 51st
     assert timing.p90_ms == pytest.approx(20)
     assert timing.p99_ms == pytest.approx(100)
+    assert timing.spread == pytest.approx((20 - 10) / 15)
     assert timing.images_per_second == pytest.approx(8 * 100 / (0.5 + 0.9 + 0.5))
+    assert timing.joules_a_crop == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(
     ("calls", "p90", "p99"), [(9, False, False), (10, True, False), (100, True, True)]
 )
-def test_percentiles_that_the_rounds_cannot_show_are_left_out(
+def test_percentiles_that_the_calls_cannot_show_are_left_out(
     calls: int, p90: bool, p99: bool
 ) -> None:
-    timing = summarise(1, [0.01] * calls)
+    timing = summarise("single stream", 1, [0.01] * calls)
     assert (timing.p90_ms is not None, timing.p99_ms is not None) == (p90, p99)
 
 
@@ -281,12 +359,13 @@ def test_the_command_prints_speed_and_parity_and_writes_json(
     result = command("--batch-sizes", "1,2,1", "--rounds", 3, "--json", file)
 
     assert result.exit_code == 0, result.output
-    for words in ("onnxruntime (cpu)", "int8", "images/s", "p50 ms", "100.00% of 11", "unproven"):
+    words_wanted = ("onnxruntime (cpu)", "int8", "images/s", "p50 ms", "100.00% of 11", "unproven")
+    for words in (*words_wanted, "single stream", "offline", "peak MiB"):
         assert words in result.stdout
     assert str(file) in result.stdout.replace("\n", "")
     assert "without pytorch" in result.stderr
     report = LatencyReport.model_validate_json(file.read_text())
-    assert [timing.batch_size for timing in report.loaded[0].timings] == [1, 2]
+    assert [timing.batch_size for timing in offline(report)[0]] == [1, 2]
     assert json.loads(file.read_text())["machine"]["cores"] >= 1
     assert [path.name for path in tmp_path.iterdir()] == ["latency.json"]
 
@@ -298,16 +377,24 @@ def test_batch_sizes_that_are_none_are_refused(command: Callable[..., Any], size
     assert "--batch-sizes" in result.stderr
 
 
-def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing(
-    bench: Bench, tmp_path: Path
+def test_the_command_writes_a_chart_and_a_page(command: Callable[..., Any], tmp_path: Path) -> None:
+    chart, page = tmp_path / "latency.svg", tmp_path / "latency.html"
+
+    result = command("--rounds", 1, "--chart", chart, "--html", page)
+
+    assert result.exit_code == 0, result.output
+    assert "onnxruntime fp32, batch 8" in chart.read_text()
+    assert "onnxruntime fp32, batch 8" in page.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latency.html", "latency.svg"]
+
+
+def test_a_chart_of_another_kind_is_refused_before_anything_is_measured(
+    command: Callable[..., Any], bench: Bench, tmp_path: Path
 ) -> None:
-    report = measure_latency(bench.path, batch_sizes=(1,), rounds=1)
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
-        write_json(report, tmp_path / "taken")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_json(report, tmp_path / "absent" / "latency.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    result = command("--chart", tmp_path / "latency.pdf")
+    assert result.exit_code == 1
+    assert "end it in .png or .svg" in result.stderr
+    assert not bench.calls
 
 
 def test_a_missing_bundle_is_one_line_and_exit_2(tmp_path: Path) -> None:
@@ -336,3 +423,6 @@ def test_the_installed_program_times_a_real_bundle(tmp_path: Path) -> None:
     assert one.parity_n == GOLDEN_CELLS
     assert one.agreement == 1.0
     assert one.description.provider == "CPUExecutionProvider"
+    assert 0 < one.start.load_s < one.start.first_result_s
+    assert one.start.load_again_s is None  # onnxruntime keeps nothing compiled
+    assert one.start.peak_memory is None or one.start.peak_memory > 2**20

@@ -64,3 +64,20 @@ def test_the_cache_follows_the_users_choice(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "cytodino"
+
+
+@pytest.mark.parametrize(
+    ("first_line", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27", "580.65.06"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.90  Release", "550.90"),
+        ("something else", "something else"),
+    ],
+)
+def test_the_gpu_driver_is_read(tmp_path: Path, first_line: str, version: str) -> None:
+    (tmp_path / "version").write_text(f"{first_line}\nGCC version: gcc 12.2.0\n")
+    assert machine._read_driver(tmp_path / "version") == version
+
+
+def test_a_machine_without_a_gpu_has_no_driver(tmp_path: Path) -> None:
+    assert machine._read_driver(tmp_path / "absent") is None
