@@ -20,6 +20,7 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from cytodino.errors import CropError, InputError, MissingPathError
+from cytodino.jpeg import decode_jpeg
 from cytodino.taxonomy import CODES, unknown_classes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -189,6 +190,10 @@ def _decode(
         if fault is not None:
             mend = MEND if max(image.size) <= MAX_SIDE else "cut single cells out of it"
             raise CropError(fault, where=where, row=row, mend=mend)
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            pixels = decode_jpeg(image, data)
+            if pixels is not None:
+                return pixels
         image.load()
         return np.array(image)  # (h, w, 3)
 

@@ -12,6 +12,7 @@ from cytodino.archive.hdf5 import FAULTS, MAX_SLICE_BYTES, find_dataset, reading
 from cytodino.archive.layout import Layout, check_length
 from cytodino.archive.options import ReadOptions
 from cytodino.archive.own import DAMAGED, TABLES, check_own, own_dataset
+from cytodino.archive.spread import spread
 from cytodino.errors import ArchiveError, CropError
 from cytodino.images import MAX_SIDE, decode_rgb
 
@@ -51,8 +52,8 @@ class EncodedLayout(Layout):
 
     def read(self, start: int, stop: int, pool: Executor | None) -> list[np.ndarray | CropError]:
         """Return rows ``start`` to ``stop``, read at once and decoded by the pool's threads."""
-        spread = map if pool is None else pool.map
-        return list(spread(self._decoded, self._files(start, stop), range(start, stop)))
+        files = self._files(start, stop)
+        return spread(pool, lambda row: self._decoded(files[row - start], row), range(start, stop))
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of the file that was packed."""
