@@ -97,8 +97,9 @@ class PixelRows:
 
     def _choose(self, filtered: bool) -> Callable[..., Callable[[int], Values]]:
         shape, chunk = self._dataset.shape, self._dataset.chunks
-        if not filtered:
-            return self._slices  # HDF5 has nothing to decode
+        # HDF5 has nothing to decode, or entries of any length, of which a band may be any size.
+        if not filtered or self.dtype.kind == "O":
+            return self._slices
         if chunk == (1, *self.row_shape):
             return self._row_chunks if self._chunks is not None else self._slices
         count = math.prod(-(-shape[axis] // chunk[axis]) for axis in range(1, len(shape)))

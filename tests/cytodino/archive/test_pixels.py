@@ -150,6 +150,16 @@ class TestSameAsHdf5:
             assert "HDF5" in opened.rows.how
             np.testing.assert_array_equal(np.stack(opened.read(0, N)), draw(np.uint16))
 
+    def test_of_entries_of_any_length_no_band_is_kept(self, tmp_path):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            kind = h5py.vlen_dtype(np.uint8)
+            dataset = file.create_dataset("x", (N,), kind, chunks=(8,), **GZIP)
+            for row in range(N):
+                dataset[row] = np.arange(row)
+        with Reader(tmp_path / "a.h5", 2) as opened:
+            assert "together" not in opened.rows.how
+            assert [len(entry) for entry in opened.read(2, 9)] == list(range(2, 9))
+
     @pytest.mark.parametrize("chunks", [(1, *ROW), (4, *ROW)])
     def test_chunks_that_a_filter_left_out_go_through_hdf5(self, tmp_path, chunks):
         values = draw(n=8)
