@@ -1,16 +1,20 @@
 """One run of `cytodino-batch classify`, from its options to its exit code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from cytodino.console import message
 from cytodino_batch.options import ClassifyOptions
+from cytodino_batch.outcome import DONE, FAILED_SOME
 from cytodino_batch.parquet import require_parquet
 from cytodino_batch.plan import PlannedArchive, plan_archives
 from cytodino_batch.report import closing_table, plan_lines, result_lines, session_lines
-from cytodino_batch.runner import DONE, FAILED_SOME, classify_archives
-from cytodino_batch.session import open_session
+from cytodino_batch.runner import classify_archives
+from cytodino_batch.session import Session, open_session
+from cytodino_batch.shards import PlannedRows, cut, survey
+from cytodino_batch.stream import Span, rows_a_block
+from cytodino_batch.task import Task
 
 
 def run_job(options: ClassifyOptions) -> int:
@@ -24,7 +28,7 @@ def run_job(options: ClassifyOptions) -> int:
     Raises
     ------
     InputError
-        If a path is not there, or holds finished results already; before any work is done.
+        If a path is not there; before any work is done.
     MissingExtraError
         If a file is asked for whose library is not installed; before any work is done.
     BundleError, EngineError, ParityError
@@ -36,15 +40,35 @@ def run_job(options: ClassifyOptions) -> int:
     with open_session(options) as session:
         for line in session_lines(session):
             message(line)
+        tasks = _share_out(planned, session, options)
         if options.dry_run:
-            return _show_plan(planned, options)
-        outcomes = classify_archives(planned, session, options)
+            return _show_plan([task.planned for task in tasks], options)
+        outcomes = classify_archives(tasks, session, options)
     for line in result_lines(outcomes):
         click.echo(line)
     if len(outcomes) > 1:
         for line in closing_table(outcomes):
             message(line)
-    return max(outcome.exit_code for outcome in outcomes)
+    return max((outcome.exit_code for outcome in outcomes), default=DONE)
+
+
+def _share_out(
+    planned: Sequence[PlannedArchive], session: Session, options: ClassifyOptions
+) -> list[Task]:
+    """Give each archive a task, or those that the shard has a part of."""
+    if options.shard is None:
+        return [Task(archive) for archive in planned]
+    plan = survey(planned, options.read)
+    spans = cut(plan, options.shard, rows_a_block(session.batch_size))
+    message(f"shard {options.shard}: {_parts(spans, plan)}")
+    return [Task(planned[at], options.shard, span, plan) for at, span in spans.items()]
+
+
+def _parts(spans: Mapping[int, Span], plan: Sequence[PlannedRows]) -> str:
+    if not spans:
+        return "nothing to do: there are fewer blocks of rows than shards"
+    rows = sum(stop - start for start, stop in spans.values())
+    return f"{rows} of {sum(entry.rows or 0 for entry in plan)} rows, in {len(spans)} archives"
 
 
 def _show_plan(planned: Sequence[PlannedArchive], options: ClassifyOptions) -> int:

@@ -4,13 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytodino.archive.options import NO_OPTIONS, ReadOptions
+from cytodino_batch.shards import Shard
 from cytodino_batch.summary import ParityMode
-
-CPU_BATCH = 8
-"""Batch size on a CPU: beyond it the engines gain little there, and a block costs more memory."""
-
-CUDA_BATCH = 64
-"""Batch size on a GPU: fills one without asking for more than a few hundred MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +24,7 @@ class ClassifyOptions:
     variant: str = "auto"
     """auto, fp32, bf16, fp16, int8 or int8-bf16; only what passed is used."""
     batch_size: int | None = None
-    """Crops the engine gets together; None: `CPU_BATCH` or `CUDA_BATCH`."""
+    """Crops the engine gets together; None: found by measurement, or fixed with `shard`."""
     parity: ParityMode = "golden"
     """golden: on golden cells before the first crop; live: also on a sample of each archive."""
     parity_sample: int = 64
@@ -44,3 +39,7 @@ class ClassifyOptions:
     """Write `predictions.parquet` too; needs the extra `[parquet]`."""
     dry_run: bool = False
     """Open and check everything, write nothing."""
+    shard: Shard | None = None
+    """Do this part of the work alone, for `merge` to put together."""
+    restart: bool = False
+    """Forget journals and finished results of the archives."""

@@ -48,23 +48,14 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     MissingPathError
         If a path is not there and matches nothing as a pattern.
     InputError
-        If a folder holds no archive, `out` is a file or may not be written, or a results folder
-        is already finished.
+        If a folder holds no archive, or `out` is a file or may not be written.
     """
     _require_writable(out)
     paths = _without_repeats(path for entry in named for path in _expand(Path(entry), out))
-    planned = tuple(
+    return tuple(
         PlannedArchive(path, name, out / name)
         for path, name in zip(paths, name_archives(paths), strict=True)
     )
-    for archive in planned:
-        if (archive.folder / SUMMARY_NAME).exists():
-            raise InputError(
-                "holds the finished results of an earlier run",
-                where=archive.folder,
-                mend="choose another --out, or remove the folder",
-            )
-    return planned
 
 
 def name_archives(paths: Sequence[Path]) -> tuple[str, ...]:

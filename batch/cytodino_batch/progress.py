@@ -7,8 +7,16 @@ from cytodino.console import interactive
 
 
 @contextmanager
-def show_progress(name: str, rows: int) -> Iterator[Callable[[int], None]]:
+def show_progress(name: str, rows: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show count, rate and time left while the rows of one archive are classified.
+
+    Parameters
+    ----------
+    name : str
+    rows : int
+        All that the archive, or the shard, has.
+    done : int
+        Those that an earlier run had done.
 
     Yields
     ------
@@ -30,7 +38,7 @@ def show_progress(name: str, rows: int) -> Iterator[Callable[[int], None]]:
         TimeLeft(),
         console=Console(stderr=True),
     ) as bar:
-        task = bar.add_task(name, total=rows, rate="-")
+        task = bar.add_task(name, total=rows, completed=done, rate="-")
 
         def advance(count: int) -> None:
             bar.advance(task, count)

@@ -1,6 +1,7 @@
 """From a run's parts to its `summary.json`: what was read, checked, and computed with."""
 
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cytodino.archive import Archive
@@ -85,6 +86,7 @@ def describe_provenance(
         batch_size=batch_size,
         batch_size_chosen="auto" if options.batch_size is None else "user",
         rows_a_block=rows_a_block(batch_size),
+        read={name: value for name, value in asdict(options.read).items() if value is not None},
         review_below=options.review_below,
         parity_sample=options.parity_sample if options.parity == "live" else None,
         reference_sha256=session.reference_sha256,
@@ -92,7 +94,15 @@ def describe_provenance(
     )
 
 
-def describe_run(*, started: datetime, classified: int, archive: str, bundle: str) -> RunSection:
+def describe_run(
+    *,
+    started: datetime,
+    classified: int,
+    archive: str,
+    bundle: str,
+    resumed_rows: int = 0,
+    shards: int | None = None,
+) -> RunSection:
     """Say when and where results were made.
 
     Parameters
@@ -102,6 +112,14 @@ def describe_run(*, started: datetime, classified: int, archive: str, bundle: st
         Crops that were classified since then.
     archive, bundle : str
         Where they lay.
+    resumed_rows : int
+        Rows that had been done before.
+    shards : int, optional
+        Parts that were merged.
+    resumed_rows : int
+        Rows that had been done before.
+    shards : int, optional
+        Parts that were merged.
     """
     finished = datetime.now(UTC)
     seconds = max((finished - started).total_seconds(), 1e-6)
@@ -110,6 +128,8 @@ def describe_run(*, started: datetime, classified: int, archive: str, bundle: st
         finished=finished,
         seconds=round(seconds, 3),
         crops_per_second=round(classified / seconds, 2),
+        resumed_rows=resumed_rows,
+        shards=shards,
         host=platform.node(),
         archive=archive,
         bundle=bundle,

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from cytodino.archive import ReadOptions, open_archive
 from cytodino.errors import ArchiveError
 from cytodino_batch.differential import MyeloidErythroid, Share
+from cytodino_batch.outcome import Outcome
 from cytodino_batch.plan import PlannedArchive
 from cytodino_batch.results import RESULT_FILES
-from cytodino_batch.runner import Outcome
 from cytodino_batch.session import Session
 from cytodino_batch.summary import Summary
 
@@ -17,7 +17,7 @@ def session_lines(session: Session) -> Iterator[str]:
     found = session.engine.describe()
     yield (
         f"{found.engine} {found.version} on {found.device} ({found.provider}), "
-        f"variant {found.variant}, batches of {session.batch_size}"
+        f"variant {found.variant}, {session.batch.sentence()}"
     )
     for warning in found.warnings:
         yield f"warning: {warning}"
@@ -83,8 +83,8 @@ def review_lines(summary: Summary) -> Iterator[str]:
 def result_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Give the differential and files of one archive, or the folders of several."""
     done = [(found, found.summary) for found in outcomes if found.summary is not None]
-    if len(outcomes) > 1:
-        yield from (str(found.planned.folder) for found, _ in done)
+    if len(outcomes) > 1 or not done:
+        yield from (str(found.planned.folder) for found in outcomes if found.tally is not None)
         return
     for found, summary in done:
         yield from differential_lines(summary)
@@ -99,8 +99,8 @@ def closing_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     width = max(len("archive"), *(len(found.planned.name) for found in outcomes))
     yield f"{'archive':{width}}  status   classified  quarantined  reason"
     for found in outcomes:
-        counts = found.summary.counts if found.summary else None
-        numbers = (counts.classified, counts.quarantined) if counts else ("-", "-")
+        tally = found.tally
+        numbers = (tally.classified, tally.quarantined) if tally else ("-", "-")
         yield (
             f"{found.planned.name:{width}}  {found.status:7}  {numbers[0]:>10}  "
             f"{numbers[1]:>11}  {found.reason}"

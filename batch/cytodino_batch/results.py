@@ -42,6 +42,9 @@ ROWS_AT_ONCE = 8192
 
 _WANTS_QUOTES = re.compile(r'[,"\r\n]').search
 _CODES = np.array(CODES)
+PARTIAL = ".partial"
+"""How the name of a file ends that is still being written."""
+
 _CRITICAL_INDICES = np.array([index for index, code in enumerate(CODES) if code in CRITICAL])
 
 
@@ -167,6 +170,18 @@ def write_results(
         beside[SUMMARY_NAME].write_text(summarise(hashes), encoding="utf-8", newline="\n")
 
 
+def remove_results(folder: Path) -> None:
+    """Remove finished results, the summary first: without it the rest counts as unfinished."""
+    for name in reversed(RESULT_FILES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a run that was killed while it wrote results left beside them."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
 def write_predictions_csv(path: Path, result: Classification) -> None:
     """Write one line a classified crop, in row order; x and y are empty without coordinates.
 
@@ -261,7 +276,7 @@ def _all_or_nothing(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Pa
     """Give each file a place beside its own; move all in order at the end, or leave none."""
     absent = [level for level in (folder, *folder.parents) if not level.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    beside = {name: folder / f".{name}.{os.getpid()}.partial" for name in names}
+    beside = {name: folder / f".{name}.{os.getpid()}{PARTIAL}" for name in names}
     moved: list[Path] = []
     try:
         yield beside

@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cytodino.bundle import Bundle, open_bundle
-from cytodino.bundle.golden import check_golden
+from cytodino.bundle.golden import check_golden, load_golden
 from cytodino.engines import Engine, open_engine
 from cytodino.errors import EngineError, InputError, ParityError
 from cytodino.paths import hash_file
-from cytodino_batch.options import CPU_BATCH, CUDA_BATCH, ClassifyOptions
+from cytodino_batch.batch_size import BatchChoice, fixed_batch_size, measure_batch_size
+from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.summary import NOT_CHECKED, Comparison
 
 GOLDEN_CELLS = 32
@@ -26,13 +27,18 @@ class Session:
 
     bundle: Bundle
     engine: Engine
-    batch_size: int
+    batch: BatchChoice
     golden: Comparison | None
     """None where `--parity off` skipped it."""
     reference: Engine | None = None
     """PyTorch, for live parity."""
     reference_sha256: str | None = None
     """Of the reference's `run.json`."""
+
+    @property
+    def batch_size(self) -> int:
+        """Crops that the engine gets together, where no journal says otherwise."""
+        return self.batch.size
 
     @property
     def statement(self) -> str:
@@ -70,33 +76,36 @@ def open_session(options: ClassifyOptions) -> Iterator[Session]:
                 reference=options.reference,
             )
         )
-        batch_size = options.batch_size or choose_batch_size(engine.device)
+        batch = _choose_batch(bundle, engine, options)
         reference = None
         if options.parity == "live":
             reference = stack.enter_context(_open_reference(bundle, options))
-            _require_golden(bundle, reference, batch_size, mend=GIVE_ITS_RUN)
+            _require_golden(bundle, reference, batch.size, mend=GIVE_ITS_RUN)
         golden = None
         if options.parity != "off":
             golden = _require_golden(
                 bundle,
                 engine,
-                batch_size,
+                batch.size,
                 mend="choose another --engine or --variant, or export the run again; "
                 "cytodino-export verify tells more",
             )
         yield Session(
             bundle=bundle,
             engine=engine,
-            batch_size=batch_size,
+            batch=batch,
             golden=golden,
             reference=reference,
             reference_sha256=reference_sha256,
         )
 
 
-def choose_batch_size(device: str) -> int:
-    """Batch size of `--batch-size auto` for a device."""
-    return CUDA_BATCH if device == "cuda" else CPU_BATCH
+def _choose_batch(bundle: Bundle, engine: Engine, options: ClassifyOptions) -> BatchChoice:
+    if options.batch_size is not None:
+        return BatchChoice(options.batch_size)
+    if options.shard is not None:
+        return BatchChoice(fixed_batch_size(engine.device))
+    return measure_batch_size(engine, load_golden(bundle, cells=GOLDEN_CELLS).crops)
 
 
 def _open_reference(bundle: Bundle, options: ClassifyOptions) -> Engine:

@@ -6,7 +6,10 @@ same bundle, engine and options.
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
+
+from pydantic import ValidationError
 
 from cytodino.engines.base import EngineDescription
 from cytodino.parity import Limits, ParityReport, Verdict
@@ -117,6 +120,8 @@ class Provenance(Section):
     batch_size: int
     batch_size_chosen: Literal["auto", "user"]
     rows_a_block: int
+    read: Mapping[str, str] = {}
+    """What was said about how the archive is read; empty where it was found out."""
     review_below: float
     parity_sample: int | None
     """Cells asked for by `--parity live`; None in the other modes."""
@@ -134,6 +139,11 @@ class RunSection(Section):
     finished: datetime
     seconds: float
     crops_per_second: float
+    """Of the crops that this run classified itself."""
+    resumed_rows: int = 0
+    """Rows that an interrupted run had done before."""
+    shards: int | None = None
+    """Parts that were merged; None where one run did it all."""
     host: str
     archive: PrintableText
     bundle: PrintableText
@@ -150,6 +160,20 @@ class Summary(Section):
     review: Review
     provenance: Provenance
     run: RunSection
+
+    @classmethod
+    def read(cls, path: Path) -> "Summary | None":
+        """Read a summary; None where there is none, or of another version.
+
+        Raises
+        ------
+        OSError
+            If the disk refuses.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
 
     def with_files(self, files: Mapping[str, str]) -> "Summary":
         """Add the sha256 of each of the other result files."""

@@ -6,7 +6,7 @@ changed; the logits are a fresh float32 array (n, 21).
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -17,7 +17,14 @@ from pydantic import BaseModel, ConfigDict
 from cytodino.errors import EngineError
 from cytodino.taxonomy import N_CLASSES
 
-__all__ = ["CheckedEngine", "Engine", "EngineDescription", "batched_logits", "check_crops"]
+__all__ = [
+    "CheckedEngine",
+    "Engine",
+    "EngineDescription",
+    "batched_logits",
+    "check_crops",
+    "gather_batches",
+]
 
 
 class EngineDescription(BaseModel):
@@ -149,6 +156,53 @@ def check_crops(crops: Any) -> None:
         )
 
 
+def gather_batches(
+    crops: Sequence[NDArray[np.uint8]], batch_size: int
+) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+    """Put crops of one size together, in batches, in the order in which the sizes first occur.
+
+    Parameters
+    ----------
+    crops : sequence of uint8 (h, w, 3)
+    batch_size : int
+        Most crops in one batch, at least 1.
+
+    Yields
+    ------
+    list of int, uint8 (k, h, w, 3)
+        Positions in `crops`, and their pixels: a view where they lie one after the other in one
+        array already, as rows of a slice do, else a copy.
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, crop in enumerate(crops):
+        by_shape[crop.shape].append(index)
+    for indices in by_shape.values():
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            yield batch, _stack([crops[index] for index in batch])
+
+
+def _stack(crops: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Crops of one shape as one array (k, h, w, 3)."""
+    first, owner = crops[0], crops[0].base
+    if isinstance(owner, np.ndarray) and owner.flags.c_contiguous:
+        offset, size = _address(first) - _address(owner), first.nbytes
+        if all(
+            crop.base is owner
+            and crop.flags.c_contiguous
+            and _address(crop) - _address(owner) == offset + at * size
+            for at, crop in enumerate(crops)
+        ):
+            shape = (len(crops), *first.shape)
+            return np.ndarray(shape, first.dtype, buffer=owner.data, offset=offset)
+    return np.stack(crops)
+
+
+def _address(array: NDArray[np.uint8]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
 def batched_logits(
     engine: Engine,
     crops: Sequence[NDArray[np.uint8]],
@@ -171,14 +225,9 @@ def batched_logits(
     float32, (n, 21)
         In the order of the crops.
     """
-    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for index, crop in enumerate(crops):
-        by_shape[crop.shape].append(index)
     logits = np.empty((len(crops), N_CLASSES), dtype=np.float32)
-    for indices in by_shape.values():
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            logits[batch] = engine.logits(np.stack([crops[index] for index in batch]))
-            if progress is not None:
-                progress(len(batch))
+    for indices, batch in gather_batches(crops, batch_size):
+        logits[indices] = engine.logits(batch)
+        if progress is not None:
+            progress(len(indices))
     return logits

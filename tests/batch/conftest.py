@@ -13,6 +13,7 @@ from PIL import Image
 
 from cytodino.engines.base import CheckedEngine, EngineDescription
 from cytodino.limits import LIMITS
+from cytodino_batch.batch_size import BatchChoice
 from cytodino_batch.session import Session
 from cytodino_batch.summary import Comparison
 
@@ -104,14 +105,16 @@ def crops() -> list[np.ndarray]:
 
 @pytest.fixture
 def make_session() -> Callable[..., Session]:
-    def build(engine: CheckedEngine | None = None, **changes: object) -> Session:
+    def build(
+        engine: CheckedEngine | None = None, *, batch_size: int = 4, **changes: object
+    ) -> Session:
         bundle = SimpleNamespace(
             path=Path("bundle"), sha256="b" * 64, manifest=SimpleNamespace(limits=dict(LIMITS))
         )
         settings: dict[str, object] = {
             "bundle": bundle,
             "engine": engine or PixelEngine(),
-            "batch_size": 4,
+            "batch": BatchChoice(batch_size),
             "golden": Comparison(
                 cells=32,
                 verdict="unproven",

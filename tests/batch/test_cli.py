@@ -117,17 +117,31 @@ def test_a_dry_run_opens_everything_and_writes_nothing(tmp_path, opened, crops):
     assert classify(tmp_path, tmp_path / "in", "--dry-run").exit_code == 0
 
 
-def test_finished_results_are_refused_before_anything_is_opened(tmp_path, opened, crops):
-    asked = opened()
+def test_a_finished_archive_is_left_as_it_is(tmp_path, opened, crops):
+    opened()
     path = write_crops(tmp_path / "slide.h5", crops)
     assert classify(tmp_path, path).exit_code == 0
+    before = (tmp_path / "out/slide/summary.json").read_bytes()
     result = classify(tmp_path, path)
-    assert result.exit_code == 1
-    assert result.stderr == (
-        f"error: {tmp_path}/out/slide: holds the finished results of an earlier run; "
-        "choose another --out, or remove the folder\n"
-    )
-    assert len(asked) == 1
+    assert result.exit_code == 0
+    assert "slide: finished before; give --restart to do it again" in result.stderr
+    assert result.stdout.splitlines()[0] == "150 of 150 crops classified, 0 quarantined"
+    assert (tmp_path / "out/slide/summary.json").read_bytes() == before
+
+
+def test_results_that_another_command_finished_are_refused(tmp_path, opened, crops):
+    opened()
+    path = write_crops(tmp_path / "slide.h5", crops)
+    assert classify(tmp_path, path).exit_code == 0
+    result = classify(tmp_path, path, "--review-below", "0.25")
+    assert result.exit_code == 3
+    assert (
+        f"slide: failed: {tmp_path}/out/slide: holds the finished results of another run: "
+        "--review-below differ; give --restart to do it again, or choose another --out"
+    ) in result.stderr
+    assert classify(tmp_path, path, "--review-below", "0.25", "--restart").exit_code == 0
+    summary = json.loads((tmp_path / "out/slide/summary.json").read_text(encoding="utf-8"))
+    assert summary["provenance"]["review_below"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -136,6 +150,10 @@ def test_finished_results_are_refused_before_anything_is_opened(tmp_path, opened
         (["gone.h5"], "no such file or folder"),
         (["here.h5", "--batch-size", "0"], "neither auto nor a number"),
         (["here.h5", "--batch-size", "many"], "neither auto nor a number"),
+        (["here.h5", "--batch-size", "1025"], "from 1 to 1024"),
+        (["here.h5", "--shard", "0/2"], "I counts from 1 to N"),
+        (["here.h5", "--shard", "3/2"], "I counts from 1 to N"),
+        (["here.h5", "--shard", "2"], "not of the form I/N"),
         (["here.h5", "--parity", "live"], "--parity live needs the run itself"),
         (["here.h5", "--engine", "pytorch"], "--engine pytorch needs the run itself"),
         (["here.h5", "--review-below", "2"], "--review-below"),
@@ -188,8 +206,8 @@ def test_an_interrupt_is_exit_130(tmp_path, opened, make_session, crops):
     opened(make_session(PixelEngine(fail_from=3)))
     result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops))
     assert result.exit_code == 130
-    assert "nothing is written for s; 0 of 1 archives were finished before it" in result.stderr
-    assert not (tmp_path / "out").exists()
+    assert "stopped in s; 0 of 1 archives were finished before it" in result.stderr
+    assert [path.name for path in (tmp_path / "out/s").iterdir()] == ["classify.journal"]
 
 
 def test_options_reach_the_run(tmp_path, opened, crops):
@@ -237,7 +255,9 @@ def modules_after(*args: object) -> set[str]:
     return set(done.stderr.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("args", [["--help"], ["classify", "--help"], ["inspect", "--help"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["classify", "--help"], ["merge", "--help"], ["inspect", "--help"]]
+)
 def test_help_loads_nothing_heavy(args):
     assert modules_after(*args).isdisjoint(HEAVY)
 

@@ -75,15 +75,8 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
         plan_archives([tmp_path / "a.h5"], tmp_path / "out")
 
 
-def test_finished_results_are_not_overwritten(tmp_path):
-    touch(tmp_path / "a.h5", tmp_path / "b.h5", tmp_path / "out/b/summary.json")
-    with pytest.raises(InputError, match="choose another --out") as caught:
-        plan_archives([tmp_path / "a.h5", tmp_path / "b.h5"], tmp_path / "out")
-    assert caught.value.where == tmp_path / "out/b"
-
-
-def test_an_unfinished_folder_is_no_obstacle(tmp_path):
-    touch(tmp_path / "a.h5", tmp_path / "out/a/predictions.csv")
+def test_results_that_are_there_already_are_for_the_run_to_judge(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "out/a/summary.json")
     assert names(plan_archives([tmp_path / "a.h5"], tmp_path / "out")) == ["a"]
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from cytodino.taxonomy import CODES
-from cytodino_batch import runner
+from cytodino_batch import finishing
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import plan_archives
 from cytodino_batch.runner import classify_archives
+from cytodino_batch.task import Task
 
 from .conftest import PixelEngine, write_crops
 
@@ -23,8 +24,8 @@ def run(tmp_path, make_session):
         asked = ClassifyOptions(
             archives=paths, bundle=tmp_path / "bundle", out=tmp_path / out, **options
         )
-        planned = plan_archives(asked.archives, asked.out)
-        return classify_archives(planned, session or make_session(), asked)
+        tasks = [Task(planned) for planned in plan_archives(asked.archives, asked.out)]
+        return classify_archives(tasks, session or make_session(), asked)
 
     return classify
 
@@ -125,22 +126,29 @@ def test_a_bad_archive_does_not_stop_the_next(tmp_path, run, crops):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b"]
 
 
-def test_a_full_disk_fails_the_archive_and_leaves_nothing(tmp_path, run, crops, monkeypatch):
+def test_a_full_disk_fails_the_archive_and_keeps_what_was_done(tmp_path, run, crops, monkeypatch):
     def refuse(*_, **__):
         raise OSError(28, "No space left on device", "out/slide")
 
-    monkeypatch.setattr(runner, "write_results", refuse)
-    (outcome,) = run(write_crops(tmp_path / "slide.h5", crops))
-    assert outcome.reason == "No space left on device out/slide"
-    assert not (tmp_path / "out").exists()
+    path = write_crops(tmp_path / "slide.h5", crops)
+    with monkeypatch.context() as patched:
+        patched.setattr(finishing, "write_results", refuse)
+        (outcome,) = run(path)
+    assert outcome.reason == (
+        "No space left on device out/slide; what was done is kept, and the same command goes on"
+    )
+    assert [path.name for path in (tmp_path / "out/slide").iterdir()] == ["classify.journal"]
+    (outcome,) = run(path)
+    assert outcome.summary.run.resumed_rows == 150
+    assert sorted(path.name for path in (tmp_path / "out/slide").iterdir()) == FILES
 
 
 def test_what_nobody_foresaw_is_recorded_and_the_next_archive_begins(
     tmp_path, run, crops, monkeypatch
 ):
-    build = runner.build_summary
+    build = finishing.build_summary
     monkeypatch.setattr(
-        runner,
+        finishing,
         "build_summary",
         lambda archive, *a, **k: {}["odd"] if archive.name == "a" else build(archive, *a, **k),
     )
@@ -150,18 +158,17 @@ def test_what_nobody_foresaw_is_recorded_and_the_next_archive_begins(
     assert second.status == "done"
 
 
-def test_an_interrupt_leaves_nothing_of_the_archive_in_hand(
+def test_an_interrupt_says_how_to_go_on_and_keeps_what_was_done(
     tmp_path, run, make_session, crops, capsys
 ):
     paths = [write_crops(tmp_path / name, crops) for name in ("a.h5", "b.h5")]
-    session = make_session(PixelEngine(fail_from=60))
     with pytest.raises(KeyboardInterrupt):
-        run(*paths, session=session)
+        run(*paths, session=make_session(PixelEngine(fail_from=65)))
     assert (
-        "nothing is written for b; 1 of 2 archives were finished before it"
-        in capsys.readouterr().err
-    )
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+        "stopped in b; 1 of 2 archives were finished before it; the same command goes on from here"
+    ) in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out/b").iterdir()] == ["classify.journal"]
+    assert [outcome.status for outcome in run(*paths)] == ["done", "done"]
 
 
 def test_live_parity_is_measured_on_the_archive_and_recorded(tmp_path, run, make_session, crops):

@@ -4,8 +4,10 @@ import pytest
 
 from cytodino.errors import BundleError, EngineError, InputError, ParityError
 from cytodino_batch import session as session_module
+from cytodino_batch.batch_size import CANDIDATES, BatchChoice
 from cytodino_batch.options import ClassifyOptions
-from cytodino_batch.session import choose_batch_size, open_session
+from cytodino_batch.session import open_session
+from cytodino_batch.shards import Shard
 
 from .conftest import PixelEngine
 from .tiny_bundle import reference_logits, write_bundle
@@ -60,7 +62,8 @@ def pytorch(monkeypatch):
 def test_the_engine_is_held_against_32_golden_cells(options):
     with open_session(options()) as session:
         assert session.engine.describe().provider == "CPUExecutionProvider"
-        assert session.batch_size == 8
+        assert session.batch_size in CANDIDATES["cpu"]
+        assert session.batch_size in dict(session.batch.rates)
         assert session.golden is not None
         assert session.golden.cells == 32
         assert session.golden.verdict == "unproven"
@@ -155,9 +158,9 @@ def test_live_parity_without_a_run_is_refused(options):
         pass
 
 
-@pytest.mark.parametrize(("device", "size"), [("cpu", 8), ("cuda", 64)])
-def test_batch_size_by_device(device, size):
-    assert choose_batch_size(device) == size
+def test_shards_take_a_batch_size_that_no_clock_decides(options):
+    with open_session(options(shard=Shard(index=1, of=2))) as session:
+        assert session.batch == BatchChoice(8)
 
 
 def test_a_batch_size_that_was_given_is_kept(options):

@@ -39,7 +39,9 @@ def test_crops_of_one_size_share_their_batches(tmp_path, crops):
     assert sum(shape[0] for shape in engine.batches) == 150
 
 
-@pytest.mark.parametrize(("batch_size", "rows"), [(1, 64), (8, 64), (7, 70), (64, 512)])
+@pytest.mark.parametrize(
+    ("batch_size", "rows"), [(1, 64), (8, 64), (7, 70), (64, 512), (256, 512), (1000, 1000)]
+)
 def test_a_block_is_a_multiple_of_the_batch(batch_size, rows):
     assert rows_a_block(batch_size) == rows
 

@@ -1,0 +1,247 @@
+"""One archive through the engine: from where an earlier run left it to its results."""
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from cytodino.archive import Archive, open_archive
+from cytodino.console import message
+from cytodino.errors import InputError
+from cytodino_batch.finishing import finish_archive
+from cytodino_batch.header import Header, key_changes, listed, result_changes
+from cytodino_batch.interruption import deferred_interrupts
+from cytodino_batch.journal import Contents, Journal, read_journal, sync_folder
+from cytodino_batch.live import draw_sample, require_agreement
+from cytodino_batch.lock import hold
+from cytodino_batch.options import ClassifyOptions
+from cytodino_batch.outcome import Outcome, Tally
+from cytodino_batch.plan import SUMMARY_NAME
+from cytodino_batch.progress import show_progress
+from cytodino_batch.provenance import (
+    describe_archive,
+    describe_parity,
+    describe_provenance,
+    describe_run,
+)
+from cytodino_batch.records import Sample
+from cytodino_batch.results import remove_results
+from cytodino_batch.session import Session
+from cytodino_batch.stream import classify_rows
+from cytodino_batch.summary import Summary
+from cytodino_batch.task import Task
+
+START_AGAIN = "give --restart to do it again, or choose another --out"
+
+
+def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> Outcome:
+    """Classify one archive, or a shard's rows of it, going on where an earlier run stopped.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be read.
+    InputError
+        If another run is at work on it, or finished it with other options or from other input.
+    ParityError
+        If the engine strays from PyTorch on a sample of it; no results are written then.
+    EngineError, OSError
+        If the engine or the disk fails; the journal keeps what was done.
+    KeyboardInterrupt
+        If somebody asked to stop; the journal keeps what was done.
+    """
+    started = datetime.now(UTC)
+    with open_archive(task.planned.path, options=options.read) as archive, hold(task.lock):
+        return _ArchiveRun(task, archive, session, options, started).run()
+
+
+class _ArchiveRun:
+    """The steps of `classify_archive`, with what they share."""
+
+    def __init__(
+        self,
+        task: Task,
+        archive: Archive,
+        session: Session,
+        options: ClassifyOptions,
+        started: datetime,
+    ) -> None:
+        self._task, self._archive, self._session = task, archive, session
+        self._options, self._started = options, started
+        self._name = task.planned.name
+        self._span = task.span or (0, archive.n)
+        for note in archive.notes:
+            message(f"warning: {self._name}: {note}")
+        self._section = describe_archive(task.planned, archive)
+
+    def run(self) -> Outcome:
+        if self._options.restart:
+            self._forget()
+        elif (finished := self._finished()) is not None:
+            return finished
+        contents, header = self._where_to_begin()
+        sample = self._sample(header, contents)
+        self._classify(header, contents, sample)
+        resumed = contents.reached - header.start if contents else 0
+        return self._finish(header, resumed) if self._task.shard is None else self._hand_over()
+
+    def _forget(self) -> None:
+        remove_results(self._task.planned.folder)
+        self._task.part.unlink(missing_ok=True)
+        self._task.journal.unlink(missing_ok=True)
+
+    def _finished(self) -> Outcome | None:
+        """Return the outcome of an earlier run that did the same and finished."""
+        path = self._task.planned.folder / SUMMARY_NAME
+        summary = Summary.read(path)
+        if summary is None and path.exists():
+            self._refuse(("the version of cytodino",))
+        if summary is not None:
+            recorded = summary.provenance.batch_size
+            self._refuse(result_changes(summary, self._header(recorded)))
+            self._task.journal.unlink(missing_ok=True)
+            return Outcome.of(self._task.planned, summary, f"finished before; {START_AGAIN}")
+        part = read_journal(self._task.part)
+        if part is None or not part.complete:
+            return None
+        recorded = part.header.provenance.batch_size
+        self._refuse(key_changes(part.header, self._header(recorded)))
+        return Outcome(self._task.planned, "part", tally(part), reason="finished before")
+
+    def _refuse(self, changes: tuple[str, ...]) -> None:
+        if changes:
+            raise InputError(
+                f"holds the finished results of another run: {listed(changes)} differ",
+                where=self._task.planned.folder,
+                mend=START_AGAIN,
+            )
+
+    def _header(self, recorded_batch: int | None = None) -> Header:
+        """Describe this run; an automatic batch size gives way to the one that was recorded."""
+        batch_size = self._session.batch_size
+        if recorded_batch is not None and self._options.batch_size is None:
+            batch_size = recorded_batch
+        engine, manifest = self._session.engine, self._session.bundle.manifest
+        live = self._session.reference is not None
+        start, stop = self._span
+        return Header(
+            archive=self._section,
+            parity=describe_parity(self._session, self._options),
+            provenance=describe_provenance(self._session, self._options, batch_size=batch_size),
+            live_limits=manifest.limits[engine.variant] if live else None,
+            parquet=self._options.parquet,
+            start=start,
+            stop=stop,
+            shard=self._task.shard,
+            plan=self._task.plan,
+            started=self._started,
+            archive_path=str(self._task.planned.path),
+            bundle_path=str(self._session.bundle.path),
+        )
+
+    def _where_to_begin(self) -> tuple[Contents | None, Header]:
+        """Return what a journal holds that fits this run, and what the results belong to."""
+        contents = read_journal(self._task.journal)
+        if contents is None:
+            if self._task.journal.exists():
+                message(f"{self._name}: the journal is unreadable; starting again")
+            return None, self._header()
+        before = contents.header
+        header = self._header(before.provenance.batch_size)
+        changes = key_changes(before, header)
+        if changes:
+            message(f"{self._name}: starting again, for {listed(changes)} changed")
+            return None, self._header()
+        if before.parity.mode == header.parity.mode:
+            # The check that was made before the first crop; this run has passed its own.
+            header = header.model_copy(update={"parity": before.parity})
+        dropped = f"; {contents.dropped} damaged bytes are dropped" if contents.dropped else ""
+        message(
+            f"{self._name}: going on at row {contents.reached}, batches of "
+            f"{header.provenance.batch_size}{dropped}"
+        )
+        return contents, header
+
+    def _sample(self, header: Header, contents: Contents | None) -> Sample | None:
+        """Return what PyTorch says of the sample, refusing the engine where it strays on it."""
+        reference, limits = self._session.reference, header.live_limits
+        if reference is None or limits is None:
+            return None
+        if contents is not None and contents.sample is not None:
+            asked, before = header.provenance, contents.header.provenance
+            if (asked.parity_sample, asked.reference_sha256) == (
+                before.parity_sample,
+                before.reference_sha256,
+            ):
+                return contents.sample
+        sample, crops = draw_sample(
+            self._archive, reference, size=self._options.parity_sample, within=self._span
+        )
+        batch_size = header.provenance.batch_size
+        require_agreement(sample, crops, self._session.engine, batch_size=batch_size, limits=limits)
+        return sample
+
+    def _classify(self, header: Header, contents: Contents | None, sample: Sample | None) -> None:
+        """Do the rows that the journal does not hold."""
+        reached = contents.reached if contents is not None else header.start
+        # Read before the reading thread starts, so that a damaged table fails at once.
+        ids, coords = self._archive.ids, self._archive.coords
+        path = self._task.journal
+        journal = Journal.begin(path, header) if contents is None else Journal(path, contents.size)
+        with (
+            journal,
+            show_progress(self._name, header.stop - header.start, reached - header.start) as count,
+            deferred_interrupts() as interruption,
+            closing(
+                classify_rows(
+                    self._archive,
+                    self._session.engine,
+                    batch_size=header.provenance.batch_size,
+                    within=(reached, header.stop),
+                    progress=count,
+                )
+            ) as blocks,
+        ):
+            if sample is not None and (contents is None or sample is not contents.sample):
+                journal.append(sample)
+            for block in blocks:
+                rows = slice(block.start, block.stop)
+                here = None if coords is None else coords[rows]
+                journal.append(replace(block, ids=ids[rows], coords=here))
+                interruption.check()
+            journal.flush()
+
+    def _finish(self, header: Header, resumed: int) -> Outcome:
+        """Write the results, and then remove the journal."""
+        contents = read_journal(self._task.journal)
+        blocks = contents.blocks if contents is not None else ()
+        before = sum(len(block.rows) for block in blocks if block.stop <= header.start + resumed)
+        summary = finish_archive(
+            self._task.planned.folder,
+            header,
+            [contents] if contents is not None else [],
+            lambda classified: describe_run(
+                started=self._started,
+                classified=classified - before,
+                archive=header.archive_path,
+                bundle=header.bundle_path,
+                resumed_rows=resumed,
+            ),
+        )
+        sync_folder(self._task.planned.folder)
+        self._task.journal.unlink()
+        return Outcome.of(self._task.planned, summary)
+
+    def _hand_over(self) -> Outcome:
+        """Give the whole journal of a shard the name that `merge` looks for."""
+        self._task.journal.replace(self._task.part)
+        sync_folder(self._task.planned.folder)
+        part = read_journal(self._task.part)
+        return Outcome(self._task.planned, "part", None if part is None else tally(part))
+
+
+def tally(contents: Contents) -> Tally:
+    """Count what a journal holds."""
+    return Tally(
+        sum(len(block.rows) for block in contents.blocks),
+        sum(len(block.quarantined) for block in contents.blocks),
+    )
