@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from cytodino.archive import Archive, open_archive
 from cytodino.console import message
 from cytodino.errors import InputError
+from cytodino_batch.extras import name_extras
 from cytodino_batch.finishing import finish_archive
 from cytodino_batch.header import Header, key_changes, listed, result_changes
 from cytodino_batch.interruption import deferred_interrupts
@@ -128,7 +129,7 @@ class _ArchiveRun:
             parity=describe_parity(self._session, self._options),
             provenance=describe_provenance(self._session, self._options, batch_size=batch_size),
             live_limits=manifest.limits[engine.variant] if live else None,
-            parquet=self._options.parquet,
+            extras=name_extras(self._options),
             start=start,
             stop=stop,
             shard=self._task.shard,
@@ -226,6 +227,7 @@ class _ArchiveRun:
                 bundle=header.bundle_path,
                 resumed_rows=resumed,
             ),
+            archive=self._task.planned.path,
         )
         sync_folder(self._task.planned.folder)
         self._task.journal.unlink()

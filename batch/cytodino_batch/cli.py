@@ -133,6 +133,11 @@ def main() -> None:
     help="Also write predictions.parquet, with all probabilities; needs the extra [parquet].",
 )
 @click.option(
+    "--review-sheet",
+    is_flag=True,
+    help="Also write review.png, pictures of the 40 worst cells for review.",
+)
+@click.option(
     "--shard",
     type=click.UNPROCESSED,
     callback=lambda _context, _option, value: _shard(value),
@@ -160,6 +165,8 @@ def classify(context: click.Context, /, **given: Any) -> None:
         raise click.UsageError("--engine pytorch needs the run itself: give --reference RUN")
     if given["reference"] is None and given["parity"] == "live":
         raise click.UsageError("--parity live needs the run itself: give --reference RUN")
+    if given["shard"] is not None and given["review_sheet"]:
+        raise click.UsageError("--review-sheet needs a whole archive: leave it out with --shard")
 
     from cytodino_batch.job import run_job
     from cytodino_batch.options import ClassifyOptions

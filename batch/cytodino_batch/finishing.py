@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cytodino.errors import InputError
+from cytodino_batch.extras import extra_files
 from cytodino_batch.header import Header
 from cytodino_batch.journal import Contents
 from cytodino_batch.live import judge_rows
@@ -19,6 +20,8 @@ def finish_archive(
     header: Header,
     parts: Sequence[Contents],
     describe: Callable[[int], RunSection],
+    *,
+    archive: Path,
 ) -> Summary:
     """Write the results of an archive whose every row is done.
 
@@ -31,11 +34,15 @@ def finish_archive(
         In row order; together they hold every row.
     describe : function
         Takes the number of classified crops; returns the section `run`.
+    archive : Path
+        Where it lies, for files that show its crops.
 
     Raises
     ------
     InputError
         If the parts do not hold every row.
+    MissingExtraError
+        If the library of a file that was asked for is not installed; nothing is written then.
     ParityError
         If the engine strays from PyTorch on the sample; nothing is written then.
     OSError
@@ -76,7 +83,7 @@ def finish_archive(
             "device": provenance.engine.device,
         },
         summarise=lambda files: summary.with_files(files).as_json(),
-        parquet=header.parquet,
+        extras=extra_files(header, archive),
     )
     return summary
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cytodino.limits import Limits
 from cytodino.paths import PrintableText
-from cytodino_batch.parquet import PREDICTIONS_PARQUET
+from cytodino_batch.plan import PREDICTIONS_PARQUET, REVIEW_SHEET
 from cytodino_batch.shards import PlannedRows, Shard
 from cytodino_batch.summary import ArchiveSection, ParitySection, Provenance, Summary
 
@@ -22,8 +22,8 @@ class Header(BaseModel):
     provenance: Provenance
     live_limits: Limits | None
     """What the engine may differ by on the sample of live parity."""
-    parquet: bool
-    """Whether `predictions.parquet` is written too."""
+    extras: tuple[str, ...]
+    """Names of the files that are written beside the usual ones."""
     start: int
     stop: int
     """Rows of the archive that are done here, the last one not included."""
@@ -81,9 +81,10 @@ def _work(header: Header) -> dict[str, object]:
 
 
 def _result(made: Header | Summary) -> dict[str, object]:
-    parquet = PREDICTIONS_PARQUET in made.provenance.files
+    files = made.extras if isinstance(made, Header) else made.provenance.files
     return _key(made.archive, made.provenance) | {
-        "--parquet": made.parquet if isinstance(made, Header) else parquet,
+        "--parquet": PREDICTIONS_PARQUET in files,
+        "--review-sheet": REVIEW_SHEET in files,
         "--parity": made.parity.mode,
         "--parity-sample": made.provenance.parity_sample,
         "--reference": made.provenance.reference_sha256,

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import click
 
 from cytodino.console import message
+from cytodino_batch.extras import name_extras
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.outcome import DONE, FAILED_SOME
-from cytodino_batch.parquet import require_parquet
 from cytodino_batch.plan import PlannedArchive, plan_archives
 from cytodino_batch.report import closing_table, plan_lines, result_lines, session_lines
 from cytodino_batch.runner import classify_archives
@@ -34,8 +34,7 @@ def run_job(options: ClassifyOptions) -> int:
     BundleError, EngineError, ParityError
         If bundle or engine cannot be used; before the first crop.
     """
-    if options.parquet:
-        require_parquet()
+    name_extras(options)  # a missing library is said first
     planned = plan_archives(options.archives, options.out)
     with open_session(options) as session:
         for line in session_lines(session):

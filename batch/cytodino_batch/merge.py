@@ -138,6 +138,7 @@ def _merge_parts(planned: PlannedArchive, parts: Sequence[Contents]) -> Outcome:
             bundle=header.bundle_path,
             shards=len(parts),
         ),
+        archive=Path(header.archive_path),
     )
     return Outcome.of(planned, summary)
 

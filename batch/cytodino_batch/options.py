@@ -37,6 +37,8 @@ class ClassifyOptions:
     """What is said about the archives that they do not say themselves."""
     parquet: bool = False
     """Write `predictions.parquet` too; needs the extra `[parquet]`."""
+    review_sheet: bool = False
+    """Write `review.png` too: pictures of the worst cells for review."""
     dry_run: bool = False
     """Open and check everything, write nothing."""
     shard: Shard | None = None

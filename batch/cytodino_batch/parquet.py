@@ -3,18 +3,14 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cytodino.errors import MissingExtraError
 from cytodino.paths import printable
 from cytodino.taxonomy import CODES
-
-if TYPE_CHECKING:
-    from cytodino_batch.results import Classification
-
-PREDICTIONS_PARQUET = "predictions.parquet"
+from cytodino_batch.results import Classification
 
 PROBABILITY_PREFIX = "p_"
 """Begins the name of each class's column of probabilities: `p_BLA`."""
@@ -33,7 +29,7 @@ def require_parquet() -> None:
 
 
 def write_predictions_parquet(
-    path: Path, result: "Classification", attributes: Mapping[str, str]
+    path: Path, result: Classification, attributes: Mapping[str, str]
 ) -> None:
     """Write one row a classified crop, in row order; the same result gives the same bytes.
 
@@ -48,7 +44,7 @@ def write_predictions_parquet(
             writer.write_table(pyarrow.table(_columns(result, part, schema), schema=schema))
 
 
-def _schema(result: "Classification", attributes: Mapping[str, str]) -> Any:
+def _schema(result: Classification, attributes: Mapping[str, str]) -> Any:
     import pyarrow as pa
 
     coordinate = pa.float64()
@@ -70,7 +66,7 @@ def _schema(result: "Classification", attributes: Mapping[str, str]) -> Any:
     return pa.schema(fields, metadata={"format": "cytodino predictions", **attributes})
 
 
-def _columns(result: "Classification", part: slice, schema: Any) -> dict[str, Any]:
+def _columns(result: Classification, part: slice, schema: Any) -> dict[str, Any]:
     import pyarrow as pa
 
     rows = result.rows[part]

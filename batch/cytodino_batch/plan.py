@@ -15,6 +15,10 @@ ARCHIVE_SUFFIXES = (".h5", ".hdf5", ".h5sc", ".h5path")
 
 PREDICTIONS_H5 = "predictions.h5"
 
+PREDICTIONS_PARQUET = "predictions.parquet"
+
+REVIEW_SHEET = "review.png"
+
 SUMMARY_NAME = "summary.json"
 """Written last: a results folder without it is not a finished result."""
 

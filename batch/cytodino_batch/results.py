@@ -18,17 +18,22 @@ from cytodino.errors import InputError
 from cytodino.paths import hash_file, printable
 from cytodino.statistics import softmax
 from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES
-from cytodino_batch.parquet import PREDICTIONS_PARQUET, write_predictions_parquet
-from cytodino_batch.plan import PREDICTIONS_H5, SUMMARY_NAME
+from cytodino_batch.plan import (
+    PREDICTIONS_H5,
+    PREDICTIONS_PARQUET,
+    REVIEW_SHEET,
+    SUMMARY_NAME,
+)
 from cytodino_batch.stream import Block, QuarantinedRow
 
 PREDICTIONS_CSV = "predictions.csv"
 QUARANTINE_CSV = "quarantine.csv"
 
 RESULT_FILES = (
-    PREDICTIONS_CSV, PREDICTIONS_H5, PREDICTIONS_PARQUET, QUARANTINE_CSV, SUMMARY_NAME,
+    PREDICTIONS_CSV, PREDICTIONS_H5, PREDICTIONS_PARQUET, QUARANTINE_CSV, REVIEW_SHEET,
+    SUMMARY_NAME,
 )  # fmt: skip
-"""All that a results folder may hold; `PREDICTIONS_PARQUET` where it was asked for."""
+"""All that a results folder may hold; `PREDICTIONS_PARQUET`, `REVIEW_SHEET` if asked for."""
 
 PREDICTIONS_HEADER = (
     "row", "id", "x", "y", "label", "confidence", "runner_up", "critical", "review",
@@ -125,13 +130,19 @@ class Classification:
         return self.critical | (self.confidence < self.review_below)
 
 
+FileWriter = Callable[[Path, Classification, Mapping[str, str]], None]
+"""Writes one file of a result, with the provenance that it is to carry."""
+
+NO_EXTRAS: Mapping[str, FileWriter] = {}
+
+
 def write_results(
     folder: Path,
     result: Classification,
     *,
     attributes: Mapping[str, str],
     summarise: Callable[[Mapping[str, str]], str],
-    parquet: bool = False,
+    extras: Mapping[str, FileWriter] = NO_EXTRAS,
 ) -> None:
     """Write the files of one archive; either all are there afterwards or none is.
 
@@ -140,11 +151,11 @@ def write_results(
     folder : Path
         Made if it is not there. Files of an earlier, unfinished attempt are replaced, or removed.
     attributes : mapping
-        Provenance that `predictions.h5` carries.
+        Provenance that `predictions.h5` carries, and further files may.
     summarise : function
         Takes the sha256 of each of the other files by name; returns the text of `summary.json`.
-    parquet : bool
-        Whether to write `predictions.parquet` too; see `require_parquet`.
+    extras : mapping
+        Writers of further files, by name.
 
     Raises
     ------
@@ -153,19 +164,16 @@ def write_results(
     OSError
         If the disk refuses; nothing is left behind then.
     """
-    writers: dict[str, Callable[[Path], None]] = {
-        PREDICTIONS_CSV: lambda path: write_predictions_csv(path, result),
-        PREDICTIONS_H5: lambda path: write_predictions_h5(path, result, attributes),
-        QUARANTINE_CSV: lambda path: write_quarantine_csv(path, result),
+    writers: dict[str, FileWriter] = {
+        PREDICTIONS_CSV: lambda path, result, _: write_predictions_csv(path, result),
+        PREDICTIONS_H5: write_predictions_h5,
+        QUARANTINE_CSV: lambda path, result, _: write_quarantine_csv(path, result),
+        **extras,
     }
-    if parquet:
-        writers[PREDICTIONS_PARQUET] = lambda path: write_predictions_parquet(
-            path, result, attributes
-        )
     with _all_or_nothing(folder, (*writers, SUMMARY_NAME)) as beside:
         hashes = {}
         for name, write in writers.items():
-            write(beside[name])
+            write(beside[name], result, attributes)
             hashes[name] = hash_file(beside[name])
         beside[SUMMARY_NAME].write_text(summarise(hashes), encoding="utf-8", newline="\n")
 

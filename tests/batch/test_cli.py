@@ -158,6 +158,7 @@ def test_results_that_another_command_finished_are_refused(tmp_path, opened, cro
         (["here.h5", "--engine", "pytorch"], "--engine pytorch needs the run itself"),
         (["here.h5", "--review-below", "2"], "--review-below"),
         (["here.h5", "--review-below", "nan"], "--review-below"),
+        (["here.h5", "--review-sheet", "--shard", "1/2"], "--review-sheet needs a whole archive"),
         (["here.h5", "--reference", "gone"], "does not exist"),
         ([], "Missing argument"),
     ],
@@ -221,11 +222,29 @@ def test_options_reach_the_run(tmp_path, opened, crops):
     assert summary["provenance"]["batch_size_chosen"] == "user"
 
 
-def test_parquet_is_listed_with_the_files(tmp_path, opened, crops):
+@pytest.mark.parametrize(
+    ("option", "name"), [("--parquet", "predictions.parquet"), ("--review-sheet", "review.png")]
+)
+def test_a_further_file_is_listed_and_hashed_with_the_others(tmp_path, opened, crops, option, name):
     opened()
-    result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops[:4]), "--parquet")
+    result = classify(tmp_path, write_crops(tmp_path / "s.h5", crops[:4]), option)
     assert result.exit_code == 0
-    assert str(tmp_path / "out/s/predictions.parquet") in result.stdout.splitlines()
+    assert str(tmp_path / "out/s" / name) in result.stdout.splitlines()
+    summary = json.loads((tmp_path / "out/s/summary.json").read_text(encoding="utf-8"))
+    assert name in summary["provenance"]["files"]
+
+
+@pytest.mark.parametrize("option", ["--parquet", "--review-sheet"])
+def test_finished_results_without_a_file_that_is_asked_for_are_refused(
+    tmp_path, opened, crops, option
+):
+    opened()
+    path = write_crops(tmp_path / "s.h5", crops[:4])
+    assert classify(tmp_path, path).exit_code == 0
+    result = classify(tmp_path, path, option)
+    assert result.exit_code == 3
+    assert f"holds the finished results of another run: {option} differ" in result.stderr
+    assert classify(tmp_path, path, option, "--restart").exit_code == 0
 
 
 def test_parquet_without_its_library_is_said_before_any_work(tmp_path, opened, monkeypatch, crops):

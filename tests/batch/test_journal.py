@@ -44,7 +44,7 @@ def header(**changes):
             versions={},
         ),
         "live_limits": None,
-        "parquet": False,
+        "extras": (),
         "start": 0,
         "stop": ROWS,
         "started": datetime(2025, 1, 1, tzinfo=UTC),

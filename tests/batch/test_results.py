@@ -234,16 +234,19 @@ def test_a_damaged_probability_is_an_error_and_no_number(tmp_path, result):
         file["probabilities"][:]
 
 
-def test_parquet_is_written_with_the_others_where_it_is_asked_for(tmp_path, result):
+def test_a_further_file_is_written_with_the_others(tmp_path, result):
     seen = {}
     write_results(
         tmp_path / "s",
         result,
-        attributes={},
+        attributes={"of": "it"},
         summarise=lambda files: seen.update(files) or "{}",
-        parquet=True,
+        extras={"predictions.parquet": lambda path, *given: path.write_text(str(given))},
     )
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == sorted(results.RESULT_FILES)
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == sorted(
+        [*FILES, "predictions.parquet"]
+    )
+    assert (tmp_path / "s/predictions.parquet").read_text() == str((result, {"of": "it"}))
     assert seen["predictions.parquet"] == hash_file(tmp_path / "s/predictions.parquet")
 
 
@@ -251,7 +254,7 @@ def test_what_a_torn_finish_left_is_replaced_or_removed(tmp_path, result):
     write(tmp_path / "whole", result)
     torn = tmp_path / "torn"
     torn.mkdir()
-    for name in ("predictions.csv", "predictions.h5", "predictions.parquet"):
+    for name in ("predictions.csv", "predictions.h5", "predictions.parquet", "review.png"):
         (torn / name).write_text("of a run that was killed between the renames")
     write(torn, result)
     assert sorted(path.name for path in torn.iterdir()) == FILES
