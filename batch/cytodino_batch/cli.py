@@ -85,8 +85,9 @@ def main() -> None:
     "--variant",
     type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8", "int8-bf16"]),
     default="auto",
-    help="auto takes the fastest that passed parity for an engine that is here; fp16 on CUDA "
-    "wants cytodino-export verify first.",
+    help="auto, with --engine auto: what cytodino-bench tune chose on this machine, else what is "
+    "usually fastest of all that passed parity for an engine that is here; fp16 on CUDA wants "
+    "cytodino-export verify first.",
 )
 @click.option(
     "--batch-size",
@@ -94,9 +95,9 @@ def main() -> None:
     callback=lambda _context, _option, value: _batch_size(value),
     default="auto",
     metavar="auto|N",
-    help="Crops of one size that the engine gets together, at most 1024. auto: measured on the "
-    "opened engine; with --shard 8 on a CPU, 64 on CUDA, so that all shards agree. A run that "
-    "goes on keeps its own.",
+    help="Crops of one size that the engine gets together, at most 1024. auto: as tuned, or "
+    "measured on the opened engine; with --shard 8 on a CPU, 64 on CUDA, so that all shards "
+    "agree. A run that goes on keeps its own.",
 )
 @click.option(
     "--parity",

@@ -86,6 +86,7 @@ def describe_provenance(
         batch_size=batch_size,
         batch_size_chosen="auto" if options.batch_size is None else "user",
         rows_a_block=rows_a_block(batch_size),
+        tuned=session.tuned.sentence() if session.tuned else None,
         read={name: value for name, value in asdict(options.read).items() if value is not None},
         review_below=options.review_below,
         parity_sample=options.parity_sample if options.parity == "live" else None,

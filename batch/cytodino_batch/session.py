@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.bundle.golden import check_golden, load_golden
+from cytodino.console import message
 from cytodino.engines import Engine, open_engine
+from cytodino.engines.tuned import Choice, open_chosen
 from cytodino.errors import EngineError, InputError, ParityError
 from cytodino.paths import hash_file
 from cytodino_batch.batch_size import BatchChoice, fixed_batch_size, measure_batch_size
@@ -34,6 +36,8 @@ class Session:
     """PyTorch, for live parity."""
     reference_sha256: str | None = None
     """Of the reference's `run.json`."""
+    tuned: Choice | None = None
+    """What `cytodino-bench tune` chose here; None where the engine was not chosen by it."""
 
     @property
     def batch_size(self) -> int:
@@ -67,16 +71,9 @@ def open_session(options: ClassifyOptions) -> Iterator[Session]:
     bundle = open_bundle(options.bundle)
     reference_sha256 = _hash_reference(bundle, options)
     with ExitStack() as stack:
-        engine = stack.enter_context(
-            open_engine(
-                bundle,
-                engine=options.engine,
-                variant=options.variant,
-                device=options.device,
-                reference=options.reference,
-            )
-        )
-        batch = _choose_batch(bundle, engine, options)
+        engine, tuned = _open_engine(bundle, options)
+        stack.enter_context(engine)
+        batch = _choose_batch(bundle, engine, options, tuned)
         reference = None
         if options.parity == "live":
             reference = stack.enter_context(_open_reference(bundle, options))
@@ -97,14 +94,35 @@ def open_session(options: ClassifyOptions) -> Iterator[Session]:
             golden=golden,
             reference=reference,
             reference_sha256=reference_sha256,
+            tuned=tuned,
         )
 
 
-def _choose_batch(bundle: Bundle, engine: Engine, options: ClassifyOptions) -> BatchChoice:
+def _open_engine(bundle: Bundle, options: ClassifyOptions) -> tuple[Engine, Choice | None]:
+    """Open what was tuned here where all is left open, else what was asked for."""
+    if options.engine == options.variant == "auto":
+        opened = open_chosen(bundle, device=options.device, say=message)
+        if opened is not None:
+            return opened
+    engine = open_engine(
+        bundle,
+        engine=options.engine,
+        variant=options.variant,
+        device=options.device,
+        reference=options.reference,
+    )
+    return engine, None
+
+
+def _choose_batch(
+    bundle: Bundle, engine: Engine, options: ClassifyOptions, tuned: Choice | None
+) -> BatchChoice:
     if options.batch_size is not None:
         return BatchChoice(options.batch_size)
     if options.shard is not None:
         return BatchChoice(fixed_batch_size(engine.device))
+    if tuned is not None:
+        return BatchChoice(tuned.batch_size)
     return measure_batch_size(engine, load_golden(bundle, cells=GOLDEN_CELLS).crops)
 
 

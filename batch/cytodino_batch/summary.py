@@ -120,6 +120,8 @@ class Provenance(Section):
     batch_size: int
     batch_size_chosen: Literal["auto", "user"]
     rows_a_block: int
+    tuned: str | None = None
+    """What `cytodino-bench tune` had chosen; None where the engine was not chosen by it."""
     read: Mapping[str, str] = {}
     """What was said about how the archive is read; empty where it was found out."""
     review_below: float

@@ -105,6 +105,56 @@ def latency(
         click.echo(str(html))
 
 
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--goal",
+    type=click.Choice(["throughput", "latency"]),
+    default="throughput",
+    help="Most crops a second, or one crop soonest.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=1),
+    default=240.0,
+    metavar="SECONDS",
+    help="Time for all of it, the golden check at the end included.",
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--exhaustive",
+    is_flag=True,
+    help="Time everything, whatever it takes, and beside the fastest what was recorded before.",
+)
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write everything timed.")
+def tune(bundle: Path, json_file: Path | None, **given: Any) -> None:
+    """Find the fastest configuration of BUNDLE that passes parity here, and record it.
+
+    Engines, variants, threads, streams and batch sizes compete in rounds by turns, fewer and
+    fewer for more and more rounds. The fastest has to pass on all golden cells. It is kept in
+    this machine's cache folder: cytodino-batch classify takes it where engine and variant are
+    auto, until the machine changes.
+    """
+    from cytodino_bench.files import write_text
+    from cytodino_bench.tune import tune_bundle
+    from cytodino_bench.tune_report import print_tuning
+
+    with _progress("tuning", "candidates") as bar:
+        task = bar.add_task("candidates", total=None)
+        report = tune_bundle(
+            bundle,
+            **given,
+            say=message,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    print_tuning(report)
+    if report.record is not None:
+        click.echo(report.record)
+    if json_file is not None:
+        write_text(json_file, report.model_dump_json(indent=2) + "\n")
+        click.echo(str(json_file))
+
+
 def _progress(what: str, units: str) -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

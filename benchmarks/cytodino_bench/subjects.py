@@ -10,6 +10,7 @@ from cytodino.engines.selection import targets_found, why_unproven
 from cytodino.engines.tuned import Configuration, open_configuration
 from cytodino.engines.variants import ENGINES
 from cytodino.errors import EngineError, MissingExtraError
+from cytodino.machine import cache_folder
 
 __all__ = ["find_subjects", "open_subject"]
 
@@ -72,7 +73,7 @@ def open_subject(
     reference: Path | None = None,
     cache: Path | None = None,
 ) -> Engine:
-    """Open a configuration, PyTorch included.
+    """Open a configuration, PyTorch included; compiled models are kept in this machine's cache.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def open_subject(
         return open_engine(
             bundle, engine="pytorch", device=configuration.device, reference=reference
         )
-    return open_configuration(bundle, configuration, cache=cache)
+    return open_configuration(bundle, configuration, cache=cache or cache_folder() / "openvino")
 
 
 def _passed(

@@ -25,7 +25,7 @@ CAPTIONS = {
     "is left out",
 }
 
-FILE_WIDTH = 120
+FILE_WIDTH = 132
 """Columns of a table that goes to a file or a pipe."""
 
 

@@ -5,6 +5,7 @@ library may answer differently and at another speed, so a changed machine makes 
 """
 
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -26,6 +27,7 @@ __all__ = [
     "Found",
     "Goal",
     "find_choice",
+    "open_chosen",
     "open_configuration",
     "record_choice",
 ]
@@ -144,12 +146,38 @@ def find_choice(bundle: Bundle, *, device: str = "auto", machine: Machine | None
     return Found(choice)
 
 
+def open_chosen(
+    bundle: Bundle, *, device: str, say: Callable[[str], None]
+) -> tuple[Engine, Choice] | None:
+    """Open what `tune` chose for a bundle on this machine, where that holds.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    device : {"auto", "cpu", "cuda"}
+    say : callable
+        Told what is used, or why a choice is not.
+    """
+    choice, stale = find_choice(bundle, device=device)
+    if stale is not None:
+        say(stale)
+    if choice is None:
+        return None
+    try:
+        engine = open_configuration(bundle, choice.configuration, cache=cache_folder() / "openvino")
+    except EngineError as error:
+        say(f"not used: {choice.sentence()}: {error.what}")
+        return None
+    say(choice.sentence())
+    return engine, choice
+
+
 def open_configuration(
     bundle: Bundle,
     configuration: Configuration,
     *,
+    cache: Path | None,
     notes: tuple[str, ...] = (),
-    cache: Path | None = None,
 ) -> Engine:
     """Open a bundle's model as configured, whatever was proven about it.
 
@@ -157,10 +185,10 @@ def open_configuration(
     ----------
     bundle : Bundle
     configuration : Configuration
+    cache : Path or None
+        Folder for compiled models; None keeps none.
     notes : tuple of str
         What the caller has to say; they stand among the engine's warnings.
-    cache : Path, optional
-        Folder for compiled models; by default that of this machine.
 
     Raises
     ------
@@ -185,7 +213,7 @@ def open_configuration(
             goal=wanted.goal,
             streams=wanted.streams,
             crops_per_request=wanted.crops_per_request,
-            cache=cache or cache_folder() / "openvino",
+            cache=cache,
             notes=notes,
         )
     raise EngineError(

@@ -1,10 +1,14 @@
 import hashlib
+from datetime import UTC, datetime
 
 import pytest
 
+from cytodino.bundle import open_bundle
+from cytodino.engines.tuned import Choice, Configuration, record_choice
 from cytodino.errors import BundleError, EngineError, InputError, ParityError
+from cytodino.machine import describe_machine
 from cytodino_batch import session as session_module
-from cytodino_batch.batch_size import CANDIDATES, BatchChoice
+from cytodino_batch.batch_size import CANDIDATES, BatchChoice, fixed_batch_size
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.session import open_session
 from cytodino_batch.shards import Shard
@@ -166,3 +170,89 @@ def test_shards_take_a_batch_size_that_no_clock_decides(options):
 def test_a_batch_size_that_was_given_is_kept(options):
     with open_session(options(batch_size=3)) as session:
         assert session.batch_size == 3
+
+
+@pytest.fixture
+def tuned(options, tmp_path, monkeypatch):
+    """Record a choice for the options' bundle, on a machine that differs by `changes`."""
+    for module in ("cytodino.engines.tuned", "cytodino.bundle.verdicts"):
+        monkeypatch.setattr(f"{module}.cache_folder", lambda: tmp_path / "cache")
+
+    def record(asked, **changes):
+        bundle = open_bundle(asked.bundle)
+        choice = Choice(
+            bundle_sha256=bundle.sha256,
+            machine=describe_machine().model_copy(update=changes),
+            configuration=Configuration(engine="onnxruntime", variant="fp32", threads=1),
+            batch_size=5,
+            goal="throughput",
+            images_per_second=98.0,
+            p50_ms=50.0,
+            golden_cells=40,
+            created=datetime(2025, 3, 4, tzinfo=UTC),
+        )
+        record_choice(bundle, choice)
+        return choice
+
+    return record
+
+
+def test_what_was_tuned_is_used_and_said(options, tuned, capsys):
+    asked = options()
+    choice = tuned(asked)
+    with open_session(asked) as session:
+        assert session.engine.describe().options["threads"] == 1
+        assert session.batch == BatchChoice(5)
+        assert session.tuned == choice
+    assert choice.sentence() in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "asked_for", [{"engine": "onnxruntime"}, {"variant": "fp32"}], ids=["engine", "variant"]
+)
+def test_what_is_asked_for_stands_above_what_was_tuned(options, tuned, capsys, asked_for):
+    asked = options(**asked_for)
+    tuned(asked)
+    with open_session(asked) as session:
+        assert session.tuned is None
+    assert "tuned" not in capsys.readouterr().err
+
+
+def test_a_batch_size_that_was_asked_for_stands_above_the_tuned_one(options, tuned):
+    asked = options(batch_size=3)
+    tuned(asked)
+    with open_session(asked) as session:
+        assert session.batch == BatchChoice(3)
+        assert session.tuned is not None
+
+
+def test_shards_keep_the_batch_size_that_all_agree_on(options, tuned):
+    asked = options(shard=Shard(index=1, of=2))
+    tuned(asked)
+    with open_session(asked) as session:
+        assert session.batch.size == fixed_batch_size("cpu")
+
+
+def test_a_choice_of_another_machine_is_said_to_be_stale_and_ignored(options, tuned, capsys):
+    asked = options()
+    tuned(asked, cores=999)
+    with open_session(asked) as session:
+        assert session.tuned is None
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "stale" in line]
+    assert "cores 999 is now" in line
+
+
+def test_a_choice_that_does_not_open_is_said_and_another_is_taken(
+    options, tuned, capsys, monkeypatch
+):
+    asked = options()
+    tuned(asked)
+
+    def refuse(*_, **__):
+        raise EngineError("out of memory")
+
+    monkeypatch.setattr("cytodino.engines.tuned.open_configuration", refuse)
+    with open_session(asked) as session:
+        assert session.tuned is None
+        assert session.engine.name == "onnxruntime"
+    assert "out of memory" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_another_bundles_record_is_no_choice(bundle: Bundle) -> None:
 
 def test_a_configuration_is_opened_as_it_says(bundle: Bundle) -> None:
     wanted = Configuration(engine="onnxruntime", variant="fp32", threads=1)
-    with open_configuration(bundle, wanted, notes=("a note",)) as engine:
+    with open_configuration(bundle, wanted, cache=None, notes=("a note",)) as engine:
         assert engine.describe().options["threads"] == 1
         assert "a note" in engine.describe().warnings
         assert engine.logits(np.zeros((2, 4, 4, 3), dtype=np.uint8)).shape == (2, 21)
@@ -135,7 +135,7 @@ def test_openvino_is_opened_with_its_streams_and_requests(bundle: Bundle, tmp_pa
 
 def test_an_engine_that_reads_no_onnx_is_refused(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="pytorch does not read ONNX"):
-        open_configuration(bundle, Configuration(engine="pytorch", variant="fp32"))
+        open_configuration(bundle, Configuration(engine="pytorch", variant="fp32"), cache=None)
 
 
 def test_a_choice_says_what_it_is(bundle: Bundle) -> None:
