@@ -2,6 +2,7 @@
 
 import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,10 +49,14 @@ def hold(path: Path) -> Iterator[None]:
 
 def _acquire(path: Path) -> int:
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:  # another run removed the empty folder
+            continue
+        except FileExistsError:  # the same, between `mkdir` finding it and looking what it is
+            if _is_in_the_way(path.parent):
+                raise
             continue
         try:
             if not _try_lock(file):
@@ -67,6 +72,14 @@ def _acquire(path: Path) -> int:
             os.close(file)
             raise
         os.close(file)
+
+
+def _is_in_the_way(folder: Path) -> bool:
+    """Tell whether there is something else in a folder's place, by one look at it."""
+    try:
+        return not stat.S_ISDIR(folder.lstat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(file: int) -> bool:

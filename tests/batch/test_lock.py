@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +88,28 @@ def test_never_two_at_once_though_the_file_comes_and_goes(tmp_path):
     for thread in threads:
         thread.join()
     assert max(most) == 1
+
+
+def test_a_folder_that_another_run_removes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    calls = []
+
+    def mkdir(self, *args, _mkdir=Path.mkdir, **kwargs):
+        calls.append(self)
+        if len(calls) == 1:
+            raise FileExistsError(17, "File exists")
+        _mkdir(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with hold(tmp_path / "s/w.lock"):
+        assert len(calls) == 2
+
+
+@pytest.mark.parametrize("what", ["file", "link to nothing"])
+def test_what_is_in_the_folder_s_place_is_an_error(tmp_path, what):
+    place = tmp_path / "s"
+    if what == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "gone")
+    with pytest.raises(FileExistsError), hold(place / "w.lock"):
+        pass
