@@ -17,14 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from cytodino.taxonomy import CODES
+from cytodino_batch.classification import Classification
 from cytodino_batch.differential import count_differential
 from cytodino_batch.parquet import write_predictions_parquet
-from cytodino_batch.results import (
-    PREDICTIONS_HEADER,
-    Classification,
-    write_predictions_csv,
-    write_predictions_h5,
-)
+from cytodino_batch.results import PREDICTIONS_HEADER, write_predictions_csv, write_predictions_h5
 from cytodino_batch.review import list_review
 
 ROWS = 50_000

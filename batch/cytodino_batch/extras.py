@@ -6,11 +6,12 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from cytodino.archive import ReadOptions, open_archive
+from cytodino_batch.classification import Classification
 from cytodino_batch.header import Header
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.parquet import require_parquet, write_predictions_parquet
 from cytodino_batch.plan import PREDICTIONS_PARQUET, REVIEW_SHEET
-from cytodino_batch.results import Classification, FileWriter
+from cytodino_batch.results import FileWriter
 from cytodino_batch.review import list_review
 from cytodino_batch.review_sheet import MOST_SHOWN, draw_review_sheet
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from cytodino.errors import InputError
+from cytodino_batch.classification import Classification
 from cytodino_batch.extras import extra_files
 from cytodino_batch.header import Header
 from cytodino_batch.journal import Contents
 from cytodino_batch.live import judge_rows
 from cytodino_batch.provenance import build_summary
-from cytodino_batch.results import Classification, remove_partial, write_results
+from cytodino_batch.results import remove_partial, write_results
 from cytodino_batch.summary import Comparison, RunSection, Summary
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cytodino.errors import MissingExtraError
 from cytodino.paths import printable
 from cytodino.taxonomy import CODES
-from cytodino_batch.results import Classification
+from cytodino_batch.classification import Classification
 
 PROBABILITY_PREFIX = "p_"
 """Begins the name of each class's column of probabilities: `p_BLA`."""

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from cytodino.archive import Archive
 from cytodino.machine import installed_versions
 from cytodino.paths import hash_file
+from cytodino_batch.classification import Classification
 from cytodino_batch.differential import count_differential
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import PlannedArchive
-from cytodino_batch.results import Classification
 from cytodino_batch.review import list_review
 from cytodino_batch.session import Session
 from cytodino_batch.stream import rows_a_block

@@ -4,8 +4,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,14 @@ from numpy.typing import NDArray
 
 from cytodino.errors import InputError
 from cytodino.paths import hash_file, printable
-from cytodino.statistics import softmax
-from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES
+from cytodino.taxonomy import CODES, N_CLASSES
+from cytodino_batch.classification import ROWS_AT_ONCE, Classification
 from cytodino_batch.plan import (
     PREDICTIONS_H5,
     PREDICTIONS_PARQUET,
     REVIEW_SHEET,
     SUMMARY_NAME,
 )
-from cytodino_batch.stream import Block, QuarantinedRow
 
 PREDICTIONS_CSV = "predictions.csv"
 QUARANTINE_CSV = "quarantine.csv"
@@ -42,92 +39,10 @@ QUARANTINE_HEADER = ("row", "id", "reason")
 
 PREDICTIONS_VERSION = 1
 
-ROWS_AT_ONCE = 8192
-"""Rows whose probabilities are in memory together, 6 MB with what it takes to compute them."""
-
 _WANTS_QUOTES = re.compile(r'[,"\r\n]').search
 _CODES = np.array(CODES)
 PARTIAL = ".partial"
 """How the name of a file ends that is still being written."""
-
-_CRITICAL_INDICES = np.array([index for index, code in enumerate(CODES) if code in CRITICAL])
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What came of one archive's rows."""
-
-    rows: NDArray[np.int64]
-    """(k,), the rows that were classified, ascending."""
-    logits: NDArray[np.float32]
-    """(k, 21)"""
-    quarantined: tuple[QuarantinedRow, ...]
-    ids: Sequence[str]
-    """One a row of the archive, classified or not."""
-    coords: NDArray[np.generic] | None
-    """(n, 2), x and y a row of the archive, in its own unit, usually pixels of the slide."""
-    review_below: float
-    """Confidence, 0 to 1, below which a cell is for review; critical classes always are."""
-
-    @classmethod
-    def from_blocks(
-        cls,
-        blocks: Sequence[Block],
-        *,
-        ids: Sequence[str],
-        coords: NDArray[np.generic] | None,
-        review_below: float,
-    ) -> "Classification":
-        """Put the blocks of a whole archive together."""
-        return cls(
-            rows=np.concatenate([block.rows for block in blocks]),
-            logits=np.concatenate([block.logits for block in blocks]),
-            quarantined=tuple(row for block in blocks for row in block.quarantined),
-            ids=ids,
-            coords=coords,
-            review_below=review_below,
-        )
-
-    def parts(self) -> Iterator[slice]:
-        """Cut the classified rows into parts of which all can be held at once."""
-        for start in range(0, len(self.rows), ROWS_AT_ONCE):
-            yield slice(start, min(start + ROWS_AT_ONCE, len(self.rows)))
-
-    def probabilities(self, part: slice) -> NDArray[np.float32]:
-        """(rows of the part, 21), softmax of the logits; every decision is taken on these."""
-        return softmax(self.logits[part]).astype(np.float32)
-
-    @cached_property
-    def ranking(self) -> NDArray[np.int64]:
-        """(k, 2), class indices of the largest and second largest logit."""
-        found = np.empty((len(self.rows), 2), dtype=np.int64)
-        for part in self.parts():
-            found[part] = np.argsort(-self.logits[part], axis=1, kind="stable")[:, :2]
-        return found
-
-    @cached_property
-    def confidence(self) -> NDArray[np.float32]:
-        """(k,), probability of the class that was chosen, 0 to 1."""
-        found = np.empty(len(self.rows), dtype=np.float32)
-        for part in self.parts():
-            best = self.ranking[part, :1]
-            found[part] = np.take_along_axis(self.probabilities(part), best, axis=1)[:, 0]
-        return found
-
-    @cached_property
-    def critical(self) -> NDArray[np.bool_]:
-        """(k,), whether the class that was chosen is one of the critical ones."""
-        return np.isin(self.ranking[:, 0], _CRITICAL_INDICES)
-
-    @cached_property
-    def critical_runner_up(self) -> NDArray[np.bool_]:
-        """(k,), whether the second most probable class is one of the critical ones."""
-        return np.isin(self.ranking[:, 1], _CRITICAL_INDICES)
-
-    @cached_property
-    def review(self) -> NDArray[np.bool_]:
-        """(k,), whether a person should look: critical, or confidence below `review_below`."""
-        return self.critical | (self.confidence < self.review_below)
 
 
 FileWriter = Callable[[Path, Classification, Mapping[str, str]], None]

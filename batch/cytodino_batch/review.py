@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytodino.paths import PrintableText
 from cytodino.taxonomy import CODES
-from cytodino_batch.results import Classification
+from cytodino_batch.classification import Classification
 from cytodino_batch.section import Section
 
 MOST_LISTED = 100

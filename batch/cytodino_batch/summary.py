@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from cytodino.engines.base import EngineDescription
 from cytodino.parity import Limits, ParityReport, Verdict
 from cytodino.paths import PrintableText
+from cytodino_batch.classification import Classification
 from cytodino_batch.differential import Differential
-from cytodino_batch.results import Classification
 from cytodino_batch.review import Review
 from cytodino_batch.section import Section
 

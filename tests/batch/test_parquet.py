@@ -6,9 +6,10 @@ import pytest
 
 from cytodino.errors import MissingExtraError
 from cytodino.taxonomy import CODES
-from cytodino_batch import results
+from cytodino_batch import classification
+from cytodino_batch.classification import Classification
 from cytodino_batch.parquet import require_parquet, write_predictions_parquet
-from cytodino_batch.results import Classification, write_predictions_csv
+from cytodino_batch.results import write_predictions_csv
 
 
 def make(coords=None, n=50) -> Classification:
@@ -69,7 +70,7 @@ def test_the_same_result_gives_the_same_bytes_and_its_provenance(tmp_path):
 
 def test_parts_follow_each_other(tmp_path, monkeypatch):
     whole = write(tmp_path / "whole", make())
-    monkeypatch.setattr(results, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(classification, "ROWS_AT_ONCE", 7)
     assert write(tmp_path / "parts", make()).equals(whole)
 
 

@@ -10,8 +10,9 @@ import pytest
 from cytodino.errors import InputError
 from cytodino.paths import hash_file
 from cytodino.taxonomy import CODES, CRITICAL
-from cytodino_batch import results
-from cytodino_batch.results import Classification, write_results
+from cytodino_batch import classification, results
+from cytodino_batch.classification import Classification
+from cytodino_batch.results import write_results
 from cytodino_batch.stream import Block, QuarantinedRow
 
 NASTY = ["a,b", 'say "x"', "two\nlines", "=cmd|' /C calc'!A0", "lone\rreturn", "", "Zelle ä"]
@@ -195,7 +196,7 @@ def test_the_summary_is_moved_last(tmp_path, result, monkeypatch):
 
 def test_the_parts_that_are_written_at_once_change_nothing(tmp_path, result, monkeypatch):
     write(tmp_path / "whole", result)
-    monkeypatch.setattr(results, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(classification, "ROWS_AT_ONCE", 4)
     again = dataclasses.replace(result)
     write(tmp_path / "parts", again)
     for name in ("predictions.csv", "quarantine.csv"):

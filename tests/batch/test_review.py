@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cytodino.taxonomy import index_of
-from cytodino_batch.results import Classification
+from cytodino_batch.classification import Classification
 from cytodino_batch.review import REASONS, list_review
 
 # label, confidence, runner-up; the row is its place here, twice as far apart

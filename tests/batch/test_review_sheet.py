@@ -8,9 +8,9 @@ from PIL import Image
 
 from cytodino.archive import open_archive
 from cytodino.taxonomy import index_of
+from cytodino_batch.classification import Classification
 from cytodino_batch.extras import extra_files, name_extras
 from cytodino_batch.options import ClassifyOptions
-from cytodino_batch.results import Classification
 from cytodino_batch.review import ReviewCell
 from cytodino_batch.review_sheet import COLUMNS, LEAST_WIDTH, MOST_SHOWN, draw_review_sheet
 
