@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 import cytodino
 
-__all__ = ["Machine", "cache_folder", "cores_available", "describe_machine", "installed_versions"]
+__all__ = [
+    "Machine",
+    "cache_folder",
+    "cores_available",
+    "describe_machine",
+    "installed_versions",
+    "memory_available",
+]
 
 FLAGS_OF_INTEREST = (
     "avx2",
@@ -31,6 +38,11 @@ LIBRARIES = (
     "h5py",
     "onnxruntime",
     "onnxruntime-gpu",
+    "nvidia-cuda-runtime-cu12",
+    "nvidia-cuda-runtime",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "tensorrt",
     "openvino",
     "nncf",
     "torch",
@@ -53,6 +65,10 @@ class Machine(BaseModel):
     """Those of `FLAGS_OF_INTEREST` that the CPU has."""
     cores: int
     """Cores this process may use: affinity and the container's quota counted in."""
+    memory_gib: int = 0
+    """Memory this process may use, in whole GiB, the container's limit counted in; 0: unknown."""
+    gpus: tuple[str, ...] = ()
+    """Models of the NVIDIA GPUs."""
     system: str
     """Operating system, its release, and the architecture."""
     python: str
@@ -66,6 +82,12 @@ class Machine(BaseModel):
         """Name the machine in its cache: 16 hex digits over everything above."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    def computing_on(self, device: str) -> str:
+        """Name what computes on a device, "cpu" or "cuda": the CPU, and the GPUs where they do."""
+        if device == "cpu":
+            return self.cpu
+        return ", ".join((self.cpu, *self.gpus, f"driver {self.gpu_driver or 'unknown'}"))
+
 
 def describe_machine() -> Machine:
     """Describe the machine at hand; reads no network and starts nothing."""
@@ -74,6 +96,8 @@ def describe_machine() -> Machine:
         cpu=cpu or platform.processor() or platform.machine(),
         flags=tuple(flag for flag in FLAGS_OF_INTEREST if flag in flags),
         cores=cores_available(),
+        memory_gib=memory_available() >> 30,
+        gpus=_find_gpus(Path("/proc/driver/nvidia/gpus")),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         gpu_driver=_read_driver(Path("/proc/driver/nvidia/version")),
@@ -106,11 +130,36 @@ def cores_available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
+def memory_available(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of memory that this process may use, used or free; 0 where that is not known."""
+    found = []
+    if hasattr(os, "sysconf"):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, version 1
+        try:
+            found.append(int((cgroup / name).read_text()))
+        except (OSError, ValueError):  # "max": no limit
+            continue
+    return min(found, default=0)
+
+
 def cache_folder() -> Path:
     """Folder for what is learnt on this machine: verdicts, choices, compiled engines."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("cytodino", appauthor=False))
+
+
+def _find_gpus(folder: Path) -> tuple[str, ...]:
+    """Model of each NVIDIA GPU, as the driver tells the kernel; empty where there is none."""
+    found = []
+    for path in sorted(folder.glob("*/information")):
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        found += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return tuple(found)
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:

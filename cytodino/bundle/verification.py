@@ -138,7 +138,7 @@ def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, targe
         found = EngineVerdict(
             engine=engine,
             provider=provider,
-            machine=machine.cpu,
+            machine=machine.computing_on(device),
             verdict=verdict,
             reasons=(reason,),
         )
@@ -147,13 +147,19 @@ def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, targe
     untried = why_unproven(target, variant)
     if untried is not None:
         return unmeasured("unproven", untried)
-    broken = probe(model, engine=engine, variant=variant, device=device)
+    # Compiled once, kept, and checked as it is loaded: that is what `classify` starts from.
+    cache = cache_folder()
+    broken = probe(
+        model, engine=engine, variant=variant, device=device, provider=provider, cache=cache
+    )
     if broken is not None:
         # CUDA may be listed and not load: that proves nothing about the variant.
         return unmeasured("unproven" if device == "cuda" else "failed", broken)
     description = None
     try:
-        with open_model(model, engine=engine, variant=variant, device=device) as opened:
+        with open_model(
+            model, engine=engine, variant=variant, device=device, provider=provider, cache=cache
+        ) as opened:
             description = opened.describe()
             logits = batched_logits(opened, golden.crops, BATCH_SIZE)
         report = compare(golden.reference, logits, bundle.manifest.limits[variant], golden.labels)
@@ -163,7 +169,7 @@ def _check(bundle: Bundle, golden: Golden, machine: Machine, variant: str, targe
     return Check(
         variant=variant,
         verdict=EngineVerdict.from_report(
-            report, engine=engine, provider=provider, machine=machine.cpu
+            report, engine=engine, provider=provider, machine=machine.computing_on(device)
         ),
         description=description,
         report=report,

@@ -1,4 +1,4 @@
-"""ONNX Runtime: CPU and CUDA, at the options that parity needs."""
+"""ONNX Runtime: CPU, CUDA and TensorRT, at the options that parity needs."""
 
 import ctypes
 from importlib import metadata
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.engines.base import CheckedEngine, EngineDescription
+from cytodino.engines.tensorrt import TENSORRT, tensorrt_provider
 from cytodino.errors import EngineError, MissingExtraError, MissingPathError
 from cytodino.machine import cores_available
 
@@ -16,7 +17,29 @@ __all__ = ["OnnxRuntimeEngine", "conflicting_wheels", "import_onnxruntime", "req
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-DEVICES = {CUDA: "cuda", CPU: "cpu"}
+DEVICES = {TENSORRT: "cuda", CUDA: "cuda", CPU: "cpu"}
+COMPUTING = frozenset(
+    [
+        "Attention",
+        "BiasGelu",
+        "Conv",
+        "Erf",
+        "FastGelu",
+        "FusedMatMul",
+        "Gelu",
+        "Gemm",
+        "LayerNormalization",
+        "MatMul",
+        "MultiHeadAttention",
+        "Resize",
+        "SimplifiedLayerNormalization",
+        "SkipLayerNormalization",
+        "Softmax",
+    ]
+)
+"""Operators that compute on pixels. On a GPU none may be left to the CPU; arithmetic on shapes is,
+on purpose (onnxruntime#17930), which is why `session.disable_cpu_ep_fallback` refuses every graph
+that takes crops of any size."""
 ERRORS_ONLY = 3
 """Severity of onnxruntime's own log: warnings about nodes on the CPU are not for users."""
 
@@ -32,17 +55,21 @@ class OnnxRuntimeEngine(CheckedEngine):
         Which variant of the bundle the file is.
     device : {"auto", "cpu", "cuda"}
         auto takes CUDA where it loads. cuda that lands on the CPU is an error, never a fallback.
+    provider : str, optional
+        `tensorrt.TENSORRT` takes that on cuda, in place of CUDA's own kernels.
     threads : int, optional
         Threads of one operator; by default this process's share of the cores.
     notes : tuple of str
         What the caller has to say about the choice; they stand among the warnings.
+    cache : Path, optional
+        Folder for the engines that TensorRT builds in minutes; None keeps none.
 
     Raises
     ------
     MissingExtraError
         If onnxruntime is not installed.
     EngineError
-        If the model or the device cannot be had.
+        If the model, the device or the provider cannot be had, or a part would run on the CPU.
     """
 
     name = "onnxruntime"
@@ -53,8 +80,10 @@ class OnnxRuntimeEngine(CheckedEngine):
         *,
         variant: str = "fp32",
         device: str = "auto",
+        provider: str | None = None,
         threads: int | None = None,
         notes: tuple[str, ...] = (),
+        cache: Path | None = None,
     ) -> None:
         ort = import_onnxruntime()
         if not model.is_file():
@@ -65,6 +94,8 @@ class OnnxRuntimeEngine(CheckedEngine):
         self._failures = _failure_types(ort)
         self._warnings = notes + _wheel_warnings()
         providers = _choose_providers(ort, device)
+        if provider == TENSORRT:
+            providers.insert(0, tensorrt_provider(ort, model, variant, cache))
         try:
             self._session = ort.InferenceSession(
                 str(model), self._session_options(ort), providers=providers
@@ -79,6 +110,9 @@ class OnnxRuntimeEngine(CheckedEngine):
         self._provider: str = self._session.get_providers()[0]
         self.device = DEVICES.get(self._provider, self._provider)
         self._refuse_silent_cpu(ort, device)
+        self._refuse_another_provider(provider)
+        if self.device == "cuda":
+            self._refuse_computing_on_the_cpu()
 
     def describe(self) -> EngineDescription:
         """Say what computes: engine, variant, device, provider, version, options, warnings."""
@@ -119,6 +153,7 @@ class OnnxRuntimeEngine(CheckedEngine):
         # Spinning threads starve whatever else runs in the process: PyTorch up to 50 times
         # slower (onnxruntime#13808), and the threads that decode the next crops.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         return options
 
     def _refuse_silent_cpu(self, ort: Any, asked: str) -> None:
@@ -129,6 +164,31 @@ class OnnxRuntimeEngine(CheckedEngine):
             )
         if asked == "auto" and self.device == "cpu" and CUDA in ort.get_available_providers():
             self._warnings += (f"CUDA did not load, the CPU computes: {_cuda_failure(ort)}",)
+
+    def _refuse_another_provider(self, asked: str | None) -> None:
+        if asked == TENSORRT != self._provider:
+            raise EngineError(
+                f"onnxruntime {self._version} fell back from TensorRT to {self._provider}",
+                mend="install the TensorRT that this onnxruntime was built for, or remove it",
+            )
+
+    def _refuse_computing_on_the_cpu(self) -> None:
+        """Refuse a session with a GPU in front whose work is done behind it."""
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):  # before 1.24
+            self._warnings += ("this onnxruntime does not tell which nodes the CPU computes",)
+            return
+        left = {
+            node.op_type
+            for part in self._session.get_provider_graph_assignment_info()
+            if part.ep_name == CPU
+            for node in part.get_nodes()
+        }
+        if left & COMPUTING:
+            raise EngineError(
+                f"onnxruntime {self._version} leaves {', '.join(sorted(left & COMPUTING))} "
+                f"to the CPU, behind {self._provider}",
+                mend="use another version of onnxruntime-gpu, or give --device cpu",
+            )
 
 
 def import_onnxruntime() -> Any:

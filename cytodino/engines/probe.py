@@ -33,7 +33,10 @@ class Probe:
     engine: str
     variant: str
     device: str
+    provider: str | None = None
     threads: int | None = None
+    cache: str | None = None
+    """Folder for compiled models."""
 
 
 def probe(
@@ -42,7 +45,9 @@ def probe(
     engine: str,
     variant: str,
     device: str,
+    provider: str | None = None,
     threads: int | None = None,
+    cache: Path | None = None,
     timeout: float = TIMEOUT,
 ) -> str | None:
     """Open a model in a child process and run two crops through it.
@@ -52,7 +57,8 @@ def probe(
     str or None
         Why it failed, as a sentence; None if it works.
     """
-    task = Probe(str(model.absolute()), engine, variant, device, threads)
+    folder = None if cache is None else str(cache)
+    task = Probe(str(model.absolute()), engine, variant, device, provider, threads, folder)
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "cytodino.engines.probe", json.dumps(asdict(task))],
@@ -85,7 +91,9 @@ def run_probe(task: Probe) -> None:
         engine=task.engine,
         variant=task.variant,
         device=task.device,
+        provider=task.provider,
         threads=task.threads,
+        cache=Path(task.cache) if task.cache else None,
     ) as engine:
         for count in (1, 2):
             engine.logits(np.full((count, SIDE, SIDE + 3, 3), 128, dtype=np.uint8))

@@ -18,6 +18,7 @@ from cytodino.engines.onnxruntime import (
 from cytodino.engines.openvino import OpenVinoEngine
 from cytodino.engines.openvino_library import PROVIDER as OPENVINO_CPU
 from cytodino.engines.openvino_library import import_openvino, supports_bf16
+from cytodino.engines.tensorrt import TENSORRT, library_version, why_refused
 from cytodino.engines.variants import ENGINES, PREFERENCE, variants_of
 from cytodino.errors import EngineError, MissingExtraError, ParityError
 from cytodino.machine import cache_folder
@@ -104,6 +105,7 @@ def open_model(
     engine: str = "onnxruntime",
     variant: str = "fp32",
     device: str = "auto",
+    provider: str | None = None,
     threads: int | None = None,
     notes: tuple[str, ...] = (),
     cache: Path | None = None,
@@ -117,11 +119,13 @@ def open_model(
     variant : str
         Which variant the file is to run as; only `openvino` has a choice there.
     device : {"auto", "cpu", "cuda"}
+    provider : str, optional
+        Which of `onnxruntime`'s providers on that device; by default CUDA's own, or the CPU's.
     threads : int, optional
     notes : tuple of str
         What the caller has to say about the choice; they stand among the warnings.
     cache : Path, optional
-        Folder for compiled models, for `openvino`.
+        Folder for compiled models, below it one for each engine that compiles; None keeps none.
 
     Raises
     ------
@@ -130,11 +134,22 @@ def open_model(
     """
     if engine == "onnxruntime":
         return OnnxRuntimeEngine(
-            model, variant=variant, device=device, threads=threads, notes=notes
+            model,
+            variant=variant,
+            device=device,
+            provider=provider,
+            threads=threads,
+            notes=notes,
+            cache=cache and cache / "tensorrt",
         )
     if engine == "openvino":
         return OpenVinoEngine(
-            model, variant=variant, device=device, threads=threads, notes=notes, cache=cache
+            model,
+            variant=variant,
+            device=device,
+            threads=threads,
+            notes=notes,
+            cache=cache and cache / "openvino",
         )
     raise EngineError(f"{engine} does not read ONNX files here", mend=f"use {' or '.join(ENGINES)}")
 
@@ -180,6 +195,8 @@ def why_unproven(target: Target, variant: str) -> str | None:
     """Say why a variant cannot be tried on a target of this machine; None where it can."""
     if variant not in target.variants:
         return f"{target.engine} does not run {variant} on {target.device}"
+    if target.provider == TENSORRT:
+        return why_refused(library_version())
     if target.engine == "openvino" and variant.endswith("bf16"):
         core = import_openvino().Core()
         return None if supports_bf16(core) else "this CPU has no bf16"
@@ -187,7 +204,12 @@ def why_unproven(target: Target, variant: str) -> str | None:
 
 
 def _onnxruntime_targets() -> list[Target]:
-    return [Target("onnxruntime", device, PROVIDERS[device]) for device in providers_found()]
+    """CPU and CUDA; TensorRT before CUDA: whoever installed it wants it, once it has passed."""
+    found = [Target("onnxruntime", device, PROVIDERS[device]) for device in providers_found()]
+    listed = TENSORRT in import_onnxruntime().get_available_providers()
+    if listed and library_version() is not None:
+        found.insert(0, Target("onnxruntime", "cuda", TENSORRT))
+    return found
 
 
 def _openvino_targets() -> list[Target]:
@@ -214,9 +236,10 @@ def _open_best(bundle: Bundle, engine: str, asked: str, device: str, threads: in
                 engine=target.engine,
                 variant=variant,
                 device=target.device,
+                provider=target.provider,
                 threads=threads,
                 notes=notes,
-                cache=cache_folder() / "openvino",
+                cache=cache_folder(),
             )
         except EngineError as error:
             failure = failure or error

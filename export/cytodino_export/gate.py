@@ -142,7 +142,7 @@ class Gate:
         verdict = EngineVerdict(
             engine=target.engine,
             provider=target.provider,
-            machine=self.machine.cpu,
+            machine=self.machine.computing_on(target.device),
             verdict="failed" if tried else "unproven",
             reasons=reasons,
         )
@@ -162,13 +162,17 @@ class Gate:
         if untried is not None:
             return self._refuse(target, variant, (untried,), tried=False)
         self._say(f"measuring {variant} on {engine}, {device}")
-        broken = probe(model, engine=engine, variant=variant, device=device)
+        broken = probe(
+            model, engine=engine, variant=variant, device=device, provider=target.provider
+        )
         if broken is not None:
             # CUDA may be listed and not load: that proves nothing about the variant.
             return self._refuse(target, variant, (broken,), tried=device == "cpu")
         opened = None
         try:
-            with open_model(model, engine=engine, variant=variant, device=device) as opened:
+            with open_model(
+                model, engine=engine, variant=variant, device=device, provider=target.provider
+            ) as opened:
                 return self._measure(opened, variant, limits, also_broken)
         except (EngineError, ParityError) as error:
             return self._refuse(target, variant, (str(error),), tried=True, opened=opened)
@@ -199,7 +203,7 @@ class Gate:
             link.report,
             engine=engine.name,
             provider=description.provider,
-            machine=self.machine.cpu,
+            machine=self.machine.computing_on(description.device),
             also_broken=also_broken,
         )
         result = VariantResult(

@@ -90,6 +90,7 @@ def _open(result: VariantResult, models: Mapping[str, Path]) -> Engine:
         engine=result.verdict.engine,
         variant=result.variant,
         device=result.description.device,
+        provider=result.verdict.provider,
     )
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cytodino import machine
-from cytodino.machine import cache_folder, cores_available, describe_machine
+from cytodino.machine import cache_folder, cores_available, describe_machine, memory_available
 
 
 @pytest.fixture
@@ -48,6 +48,30 @@ def test_the_machine_is_the_same_twice_and_its_key_follows_it() -> None:
     assert first.versions["numpy"]
     other = first.model_copy(update={"flags": (*first.flags, "amx_new")})
     assert other.key != first.key
+
+
+def test_gpus_are_read_and_another_driver_is_another_machine(tmp_path: Path) -> None:
+    assert machine._find_gpus(tmp_path) == ()
+    for place, model in (("0000:01:00.0", "NVIDIA L4"), ("0000:02:00.0", "NVIDIA RTX 6000")):
+        (tmp_path / place).mkdir()
+        text = f"Model: \t\t {model}\nIRQ:   \t\t 44\nGPU UUID: \t GPU-1\n"
+        (tmp_path / place / "information").write_text(text)
+    gpus = machine._find_gpus(tmp_path)
+    assert gpus == ("NVIDIA L4", "NVIDIA RTX 6000")
+    first = describe_machine().model_copy(update={"gpus": gpus, "gpu_driver": "550.54"})
+    assert first.computing_on("cuda") == f"{first.cpu}, NVIDIA L4, NVIDIA RTX 6000, driver 550.54"
+    assert first.computing_on("cpu") == first.cpu
+    assert first.model_copy(update={"gpu_driver": "560.1"}).key != first.key
+
+
+def test_memory_is_the_containers_share(tmp_path: Path) -> None:
+    whole = memory_available(tmp_path)
+    assert whole > 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_available(tmp_path) == whole
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert memory_available(tmp_path) == 1 << 20
+    assert describe_machine().memory_gib > 0
 
 
 def test_cpu_model_and_flags_are_read(tmp_path: Path) -> None:

@@ -170,7 +170,11 @@ def _compared(chain: ParityChain, evidence: Evidence, source: Mapping[str, objec
         *((f"source, {name}", _listed(value)) for name, value in (source or {}).items()),
         ("labels", _labels(evidence)),
         ("reference", "PyTorch, float32, adapter not merged"),
-        ("machine", f"{machine.cpu}, {machine.cores} cores, {machine.system}"),
+        (
+            "machine",
+            f"{machine.computing_on('cuda')}, {machine.cores} cores, {machine.memory_gib} GiB, "
+            f"{machine.system}",
+        ),
         ("instructions", ", ".join(machine.flags) or "none of interest"),
         (
             "versions",

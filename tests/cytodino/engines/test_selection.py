@@ -9,6 +9,7 @@ from cytodino.bundle.manifest import EngineVerdict
 from cytodino.bundle.verdicts import record_verdicts
 from cytodino.engines import Engine, open_engine, selection
 from cytodino.engines.openvino import VARIANTS as OPENVINO_VARIANTS
+from cytodino.engines.tensorrt import TENSORRT
 from cytodino.engines.variants import FILES, VARIANTS, file_of
 from cytodino.errors import BundleError, EngineError, MissingExtraError, ParityError
 from cytodino.machine import describe_machine
@@ -197,6 +198,29 @@ def test_targets_are_what_is_installed_and_each_has_its_variants(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"cytodino\[cpu\]"):
         selection.targets_found()
+
+
+def test_tensorrt_is_a_provider_of_its_own_before_cuda_once_it_passed(
+    build_bundle: Build, verdict: Verdicts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [TENSORRT, "CUDAExecutionProvider", CPU]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: listed)
+    monkeypatch.setattr(selection, "library_version", lambda: None)
+    assert TENSORRT not in {one.provider for one in selection.targets_found()}
+    monkeypatch.setattr(selection, "library_version", lambda: (10, 9, 0))
+    first, second = selection.targets_found("onnxruntime")[:2]
+    assert (first.provider, first.device, first.variants) == (TENSORRT, "cuda", ("fp32", "fp16"))
+    assert second.provider == "CUDAExecutionProvider"
+    assert selection.why_unproven(first, "fp32") is None
+    assert "does not run int8" in str(selection.why_unproven(first, "int8"))
+    opened: list[str] = []
+    monkeypatch.setattr(selection, "open_model", lambda *a, provider, **o: opened.append(provider))
+    cuda = verdict("fp32", "passed", provider="CUDAExecutionProvider")
+    open_engine(build_bundle(cuda), device="cuda")
+    open_engine(build_bundle(cuda, verdict("fp32", "passed", provider=TENSORRT)), device="cuda")
+    assert opened == ["CUDAExecutionProvider", TENSORRT]
+    monkeypatch.setattr(selection, "library_version", lambda: (10, 4, 0))
+    assert "miscompiles DINOv3" in str(selection.why_unproven(first, "fp32"))
 
 
 def test_openvino_has_no_cuda(passed_bundle: Bundle) -> None:
