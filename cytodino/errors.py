@@ -16,6 +16,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "MergeError",
+    "MissingCellsError",
     "MissingExtraError",
     "MissingPathError",
     "ParityError",
@@ -67,6 +68,12 @@ class MissingPathError(InputError):
 
     def __init__(self, path: Path | str, *, mend: str | None = None) -> None:
         super().__init__("no such file or folder", where=path, mend=mend)
+
+
+class MissingCellsError(InputError):
+    """A run names no cells of its own, and none were given."""
+
+    exit_code = 2
 
 
 class ArchiveError(InputError):

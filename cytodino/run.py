@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from cytodino.errors import InputError, MissingPathError
+from cytodino.errors import InputError, MissingCellsError, MissingPathError
 from cytodino.run_manifest import MANIFEST, SCHEMA, RunManifest
 
 if TYPE_CHECKING:
@@ -61,13 +61,15 @@ class Run:
         ------
         MissingPathError
             If they are gone.
+        MissingCellsError
+            If the run was imported and has none.
         InputError
-            If they are not the same cells any more, or the run was imported and has none.
+            If they are not the same cells any more.
         """
         from cytodino.cells import open_cells
 
         if self.manifest.data is None:
-            raise InputError(
+            raise MissingCellsError(
                 "was imported, and names no cells of its own",
                 where=self.path,
                 mend="name cells by option (--data, --golden)",

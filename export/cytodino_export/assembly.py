@@ -14,6 +14,7 @@ from cytodino.archive import write_archive
 from cytodino.bundle.folder import record_file
 from cytodino.bundle.golden import GOLDEN_NAME, add_logits
 from cytodino.bundle.manifest import (
+    SCHEMA_VERSION,
     FileRecord,
     Manifest,
     ModelFile,
@@ -33,7 +34,7 @@ from cytodino_export.licence import licence_of, write_licence
 from cytodino_export.parity_page import Evidence, write_parity_page
 from cytodino_export.quantisation_cells import CellSet
 
-__all__ = ["PARITY_NAME", "Parts", "assemble"]
+__all__ = ["PAGE_NAME", "PARITY_NAME", "Parts", "assemble", "graph_metadata", "write_report"]
 
 PARITY_NAME = "parity.json"
 PAGE_NAME = "parity.html"
@@ -78,18 +79,12 @@ def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest
     golden = folder / GOLDEN_NAME
     write_archive(golden, cells.golden_cells(), encoding="jpeg")
     add_logits(golden, parts.reference, parts.exported)
-    parity = folder / PARITY_NAME
-    parity.write_text(parts.chain.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    page, created = folder / PAGE_NAME, datetime.now(UTC)
-    write_parity_page(
-        page,
-        chain=parts.chain,
-        evidence=parts.evidence,
-        title=run.path.resolve().name,
-        source={key: said for key, said in cells.acceptance_source.items() if key != "ids"},
-        created=created,
-    )
-    others = [golden, parity, page, *write_licence(run, folder)]
+    created = datetime.now(UTC)
+    others = [
+        golden,
+        *write_report(folder, run, cells, parts, created),
+        *write_licence(run, folder),
+    ]
     manifest = Manifest(
         created=created,
         cytodino_version=cytodino.__version__,
@@ -104,6 +99,59 @@ def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def write_report(
+    folder: Path,
+    run: Run,
+    cells: GateCells,
+    parts: Parts,
+    created: datetime,
+    note: str | None = None,
+) -> tuple[Path, Path]:
+    """Write what was measured, for machines and for people; return both files.
+
+    Parameters
+    ----------
+    folder : Path
+    run, cells, parts : as for `assemble`
+    created : datetime
+    note : str, optional
+        Said at the top of the page.
+
+    Raises
+    ------
+    ExportError
+        If the page cannot be written.
+    """
+    parity, page = folder / PARITY_NAME, folder / PAGE_NAME
+    parity.write_text(parts.chain.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    write_parity_page(
+        page,
+        chain=parts.chain,
+        evidence=parts.evidence,
+        title=run.path.resolve().name,
+        source={key: said for key, said in cells.acceptance_source.items() if key != "ids"},
+        created=created,
+        note=note,
+    )
+    return parity, page
+
+
+def graph_metadata(run: Run) -> dict[str, Any]:
+    """Gather what an ONNX file says of itself, apart from the bundle."""
+    manifest = run.manifest
+    return {
+        "cytodino.schema_version": str(SCHEMA_VERSION),
+        "cytodino.classes": list(manifest.classes),
+        "cytodino.image_size": str(manifest.image_size),
+        "cytodino.preprocessing": {
+            "input": "crops, uint8, (n, h, w, 3), RGB; resized and normalised inside",
+            "mean": list(manifest.mean),
+            "std": list(manifest.std),
+        },
+        "cytodino.licence": licence_of(run),
+    }
 
 
 def _record_model(path: Path) -> ModelFile:

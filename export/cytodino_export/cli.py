@@ -87,7 +87,8 @@ def main() -> None:
 def onnx(run: Path, out: Path, precisions: tuple[str, ...], **given: Any) -> None:
     """Export a RUN as a bundle, held against PyTorch at every step.
 
-    Exit code 4, and no bundle, where a requested precision has no engine that passes.
+    Exit code 4, and no bundle but the report in OUT.refused, where a requested precision has no
+    engine that passes.
     """
     try:
         from cytodino_export.pipeline import ExportOptions, export_run
@@ -103,10 +104,11 @@ def onnx(run: Path, out: Path, precisions: tuple[str, ...], **given: Any) -> Non
     if result.refused is not None:
         if result.bundle is not None:
             message("kept for study, marked unusable")
+        read = "" if result.report is None else f"read {result.report / 'parity.html'}; "
         raise ParityError(
             f"refused: {result.refused}",
             where=run,
-            mend="give more cells with --data, or keep it for study with --allow-failing",
+            mend=f"{read}give more cells with --data, or keep it for study with --allow-failing",
         )
 
 

@@ -7,30 +7,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytodino.bundle.manifest import SCHEMA_VERSION
 from cytodino.engines.onnxruntime import import_onnxruntime
 from cytodino.engines.selection import targets_found
 from cytodino.errors import ExportError, MissingExtraError
 from cytodino.limits import Limits
 from cytodino.machine import describe_machine
 from cytodino.run import Run, open_run
-from cytodino_export.assembly import Parts, assemble
+from cytodino_export.assembly import Parts, assemble, graph_metadata
 from cytodino_export.chain import Link, ParityChain
 from cytodino_export.deploy import fold
 from cytodino_export.gate import Candidate, Gate
 from cytodino_export.gate_cells import GateCells, choose_cells
-from cytodino_export.licence import licence_of
 from cytodino_export.lowering import Lowered, judge_file, lower
 from cytodino_export.merge import load_unmerged, logits_of, merge
 from cytodino_export.onnx_graph import write_graph
 from cytodino_export.options import SEED, ExportOptions
 from cytodino_export.parity_page import Evidence
 from cytodino_export.quantisation_cells import CellSet, choose_quantisation_cells
+from cytodino_export.refusal import clear_report, keep_report
 from cytodino_export.speed import compare_speeds
 
 __all__ = ["ExportOptions", "ExportResult", "export_run"]
@@ -45,6 +43,8 @@ class ExportResult:
     chain: ParityChain
     refused: str | None
     """Why, as a sentence; None where every requested precision has an engine that passes."""
+    report: Path | None = None
+    """Folder of the report of an export that was refused and not kept."""
 
 
 def export_run(
@@ -54,7 +54,7 @@ def export_run(
     *,
     say: Callable[[str], None] = lambda text: None,
 ) -> ExportResult:
-    """Merge, fold, export, measure; write the bundle if it holds.
+    """Merge, fold, export, measure; write the bundle if it holds, else its report alone.
 
     Parameters
     ----------
@@ -82,6 +82,7 @@ def export_run(
     options = options or ExportOptions()
     _require_free(out)
     _require_libraries(options.wanted)
+    clear_report(out)
     run = open_run(run_path)
     say("reading cells")
     cells = choose_cells(
@@ -96,7 +97,8 @@ def export_run(
         parts = _measure(run, folder, cells, sets, options, say)
         refused = _refusal(parts.chain, options.required)
         if refused is not None and not options.allow_failing:
-            return ExportResult(None, parts.chain, refused)
+            report = keep_report(folder, out, run, cells, parts, refused, say)
+            return ExportResult(None, parts.chain, refused, report)
         say("writing the bundle")
         assemble(folder, run, cells, parts)
         _require_free(out)
@@ -205,7 +207,7 @@ def _export_fp32(
         folded,
         folder / "model.fp32.onnx",
         image_size=run.manifest.image_size,
-        metadata=_graph_metadata(run),
+        metadata=graph_metadata(run),
     )
     return gate, (first, second), model_path
 
@@ -252,21 +254,6 @@ def _refusal(chain: ParityChain, precisions: tuple[str, ...]) -> str | None:
             )
             return f"{precision} passes on no engine: {found}"
     return None
-
-
-def _graph_metadata(run: Run) -> dict[str, Any]:
-    manifest = run.manifest
-    return {
-        "cytodino.schema_version": str(SCHEMA_VERSION),
-        "cytodino.classes": list(manifest.classes),
-        "cytodino.image_size": str(manifest.image_size),
-        "cytodino.preprocessing": {
-            "input": "crops, uint8, (n, h, w, 3), RGB; resized and normalised inside",
-            "mean": list(manifest.mean),
-            "std": list(manifest.std),
-        },
-        "cytodino.licence": licence_of(run),
-    }
 
 
 def _require_libraries(precisions: tuple[str, ...]) -> None:

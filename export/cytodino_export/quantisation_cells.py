@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.cells import CellSource, open_cells
-from cytodino.errors import InputError, MissingPathError
+from cytodino.errors import InputError, MissingCellsError, MissingPathError
 from cytodino.run import Run
 from cytodino_export.calibration_cells import draw_cell_sets
 from cytodino_export.gate_cells import GateCells
@@ -87,7 +87,9 @@ def _open_source(run: Run, gate: GateCells, calibration: Path | None) -> CellSou
     if not training.isdisjoint(gate.source.ids):
         return gate.source
     if run.manifest.data is None:
-        raise InputError("was imported, and names no training cells", where=run.path, mend=MEND)
+        raise MissingCellsError(
+            "was imported, and names no training cells", where=run.path, mend=MEND
+        )
     if not Path(run.manifest.data.path).exists():
         raise MissingPathError(Path(run.manifest.data.path), mend=MEND)
     return run.open_cells()

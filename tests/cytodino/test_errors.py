@@ -8,6 +8,7 @@ from cytodino.errors import (
     CropError,
     CytoDinoError,
     InputError,
+    MissingCellsError,
     MissingExtraError,
     MissingPathError,
     ParityError,
@@ -18,6 +19,7 @@ CytoDinoError
   TaxonomyError
   InputError
     MissingPathError
+    MissingCellsError
     ArchiveError
     CropError
   BundleError
@@ -58,6 +60,7 @@ def test_an_error_says_where_what_and_how_to_mend_it() -> None:
     [
         (InputError("x"), 1),
         (MissingPathError("x"), 2),
+        (MissingCellsError("x"), 2),
         (ParityError("x"), 4),
         (KeyboardInterrupt(), 130),
     ],

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cytodino.cells import MemoryCells, open_cells
-from cytodino.errors import InputError, MissingPathError, TaxonomyError
+from cytodino.errors import InputError, MissingCellsError, MissingPathError, TaxonomyError
 from cytodino.recipe import Recipe
 from cytodino.run import (
     ADAPTER,
@@ -126,7 +126,7 @@ def test_an_imported_run_has_no_cells(folder):
     change(folder, data=None, split=None)
     run = open_run(folder)
     assert run.split == {}
-    with pytest.raises(InputError, match="was imported"):
+    with pytest.raises(MissingCellsError, match="was imported.*--data"):
         run.open_cells()
 
 

@@ -57,14 +57,29 @@ def test_a_refusal_is_exit_4_kept_or_not(
     exported: ExportResult, monkeypatch: pytest.MonkeyPatch, kept: bool
 ) -> None:
     refused = ExportResult(
-        exported.bundle if kept else None, exported.chain, "fp32 passes on no engine: because"
+        exported.bundle if kept else None,
+        exported.chain,
+        "fp32 passes on no engine: because",
+        None if kept else Path("b.refused"),
     )
     monkeypatch.setattr(pipeline, "export_run", lambda *a, **o: refused)
     result = invoke("onnx", "run", "--out", "b", "--allow-failing")
     assert result.exit_code == 4
     assert "fp32 passes on no engine" in result.stderr
     assert ("kept for study" in result.stderr) == kept
+    assert (f"read {Path('b.refused', 'parity.html')}" in result.stderr) != kept
     assert (result.stdout == "") != kept
+
+
+def test_an_imported_run_names_no_cells_and_is_told_the_option(
+    run_path: Path, tmp_path: Path
+) -> None:
+    imported = Path(shutil.copytree(run_path, tmp_path / "run"))
+    record = json.loads((imported / "run.json").read_text(encoding="utf-8")) | {"data": None}
+    (imported / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    result = invoke("onnx", str(imported), "--out", str(tmp_path / "bundle"))
+    assert result.exit_code == 2
+    assert "names no cells of its own; name cells by option (--data, --golden)" in result.stderr
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from cytodino.parity import compare
 from cytodino.statistics import softmax
 from cytodino.synthetic.writer import draw_cell
 from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES, SAFE, index_of
+from cytodino_export.chain import Speed
 from cytodino_export.fp16 import Fp16Report
 from cytodino_export.fp16_ranges import RangeReport
 from cytodino_export.gate import Invariance, Link, ParityChain, VariantResult
@@ -231,6 +232,23 @@ def test_what_failed_is_told_with_its_reasons_and_its_flips(make: Make) -> None:
     assert page.text.count("critical flip: ") == 2
     assert len(page.all("div", "flipped")) == 3
     assert "open" in page.all("details")[0]
+
+
+def test_the_table_gives_speeds_and_says_where_int8_is_not_worth_it(make: Make) -> None:
+    chain, evidence = make()
+    (result,) = chain.variants
+    assert f"{CELLS / 1.5:.3g}" in page_of((chain, evidence)).text  # in the gate: 1.5 s
+    for speed, said in ((72.0, "72 (fp32 on openvino: 27)"), (20.0, "20 (not worth it here; ")):
+        timed = Speed(
+            images_per_second=speed,
+            against="fp32 on openvino",
+            against_images_per_second=27.0,
+            batch_size=8,
+            rounds=3,
+        )
+        variants = (result.model_copy(update={"speed": timed}),)
+        page = page_of((chain.model_copy(update={"variants": variants}), evidence))
+        assert said in page.text
 
 
 def test_the_flip_table_marks_what_is_critical(make: Make) -> None:

@@ -292,7 +292,7 @@ class TestRefusal:
         result = export_run(run_path, tmp_path / "out" / "bundle")
         assert result.bundle is None
         assert str(result.refused).startswith("merged strays from unmerged")
-        assert not any((tmp_path / "out").iterdir())
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["bundle.refused"]
 
     def test_limits_that_nothing_meets_refuse_and_may_be_kept_for_study(
         self, run_path: Path, tmp_path: Path
@@ -307,6 +307,30 @@ class TestRefusal:
         with pytest.raises(ParityError):
             open_engine(bundle)
         assert verify_bundle(tmp_path / "bundle").refused is not None
+
+    def test_a_refused_export_leaves_its_report_until_the_next_attempt(
+        self, run_path: Path, tmp_path: Path
+    ) -> None:
+        report = tmp_path / "bundle.refused"
+        refused = ExportOptions(precisions=("fp32",), limits=IMPOSSIBLE)
+        for _ in range(2):
+            result = export_run(run_path, tmp_path / "bundle", refused)
+            assert (result.bundle, result.report) == (None, report)
+            assert [path.name for path in tmp_path.iterdir() if path.suffix] == ["bundle.refused"]
+            assert sorted(path.name for path in report.iterdir()) == ["parity.html", "parity.json"]
+            text = (report / "parity.json").read_text(encoding="utf-8")
+            assert ParityChain.model_validate_json(text) == result.chain
+            page = (report / "parity.html").read_text(encoding="utf-8")
+            assert f"no bundle was written: {result.refused}" in page
+        with pytest.raises(BundleError, match="is no bundle"):
+            open_bundle(report)
+        (report / "note.txt").touch()
+        result = export_run(run_path, tmp_path / "bundle", refused)
+        assert result.report is None
+        assert [path.name for path in report.iterdir()] == ["note.txt"]
+        (report / "note.txt").unlink()
+        assert export_run(run_path, tmp_path / "bundle", FP32_ONLY).report is None
+        assert not report.exists()
 
     def test_too_few_cells_prove_nothing(self, run_path: Path, tmp_path: Path) -> None:
         result = export_run(run_path, tmp_path / "bundle", ExportOptions(max_cells=42))

@@ -132,13 +132,13 @@ def _summary(chain: ParityChain, anchors: list[str]) -> Html:
         parts.insert(0, tag("p", badge("failed", "Not usable."), text(" " + said), class_="alarm"))
     heads = (
         *("verdict", "variant", "engine", "cells", "same top-1 (95 % bound)", "max |Δp|"),
-        *("flips", "critical"),
+        *("flips", "critical", "images/s"),
     )
     rows = [
         summary_row(result, anchor) for result, anchor in zip(chain.variants, anchors, strict=True)
     ]
     if rows:
-        parts.append(table(heads, rows, figures=(3, 4, 5, 6, 7)))
+        parts.append(table(heads, rows, figures=(3, 4, 5, 6, 7, 8)))
     reasons = [
         tag("li", text(f"{name_of(result)}: {'; '.join(result.verdict.reasons)}"))
         for result in chain.variants

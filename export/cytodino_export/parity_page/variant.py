@@ -236,4 +236,17 @@ def summary_row(result: VariantResult, anchor: str) -> tuple[Html, ...]:
         text(agreed),
         text(number(verdict.probability_max) + limit),
         *(text("–" if count is None else count) for count in counts),
+        _speed(result),
     )
+
+
+def _speed(result: VariantResult) -> Html:
+    """Images a second: of INT8 as it was timed by turns with the best float, else in the gate."""
+    speed = result.speed
+    if speed is None:
+        measured = result.links and result.links[0].seconds
+        found = result.links[0].report.n / result.links[0].seconds if measured else None
+        return text("–" if found is None else f"{found:.3g}")
+    beside = f"{speed.against}: {speed.against_images_per_second:.3g}"
+    said = beside if speed.worth_it else f"not worth it here; {beside}"
+    return fragment((text(f"{speed.images_per_second:.3g} "), tag("small", text(f"({said})"))))
