@@ -266,6 +266,8 @@ def _changes(before: Machine, now: Machine) -> list[str]:
         for name, was, has in (
             ("CPU", before.cpu, now.cpu),
             ("cores", before.cores, now.cores),
+            ("memory", f"{before.memory_gib} GiB", f"{now.memory_gib} GiB"),
+            ("GPUs", ", ".join(before.gpus) or "none", ", ".join(now.gpus) or "none"),
             ("GPU driver", before.gpu_driver, now.gpu_driver),
             ("system", before.system, now.system),
             ("Python", before.python, now.python),

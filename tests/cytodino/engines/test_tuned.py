@@ -70,6 +70,7 @@ def test_the_last_choice_stands(bundle: Bundle) -> None:
         ({"flags": ("amx_tile_of_old",)}, "CPU flag amx_tile_of_old"),
         ({"cpu": "an older CPU"}, "CPU an older CPU is now"),
         ({"gpu_driver": "1.2.3"}, "GPU driver 1.2.3 is now"),
+        ({"gpus": ("GTX",)}, "GPUs GTX is now"),
         ({"versions": {"openvino": "2020.1"}}, "openvino 2020.1 is now"),
     ],
 )
