@@ -38,8 +38,14 @@ def test_no_node_branches_and_rope_is_constant(graph: onnx.ModelProto) -> None:
     assert nodes["Resize"] == 1
 
 
-def test_the_opset_is_18_and_the_checker_agrees(graph: onnx.ModelProto) -> None:
-    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 18)]
+def test_gelu_is_one_node(graph: onnx.ModelProto) -> None:
+    nodes = count_nodes(graph)
+    assert nodes["Gelu"] == 4  # two blocks, two layers of the head
+    assert "Erf" not in nodes
+
+
+def test_the_opset_is_20_and_the_checker_agrees(graph: onnx.ModelProto) -> None:
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 20)]
     onnx.checker.check_model(graph, full_check=True)
 
 
