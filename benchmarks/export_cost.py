@@ -23,23 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import psutil
-from PIL import Image
 
-from cytodino import __version__
-from cytodino.cells import open_cells
 from cytodino.machine import describe_machine
-from cytodino.recipe import Recipe
-from cytodino.run import write_manifest, write_split
-from cytodino.run_manifest import DataRecord, LoraRecord, RunManifest, SplitRecord
-from cytodino.synthetic import draw_cell
-from cytodino.taxonomy import CODES
+from cytodino_bench.random_run import SEED, draw_cells, write_run
 
 RESULT = Path(__file__).parent / "results" / "export_cost.json"
-SEED, CALIBRATION, TUNING, JUDGED = 0, 8, 8, 32
-CROP = 250
-"""Side of a crop, pixels."""
+CALIBRATION, TUNING, JUDGED = 8, 8, 32
 
 STEPS = (
     ("reading cells", "reading"),
@@ -97,72 +87,6 @@ def main(backbone: str, out: Path) -> None:
         f"exported and quantised in {entry['export_minutes']} min, "
         f"gate {entry['gate_minutes']} min; "
         f"largest process {entry['peak_gib']} GiB, all together {entry['peak_together_gib']} GiB"
-    )
-
-
-def draw_cells(folder: Path, *, count: int = 8 * len(CODES), seed: int = SEED) -> None:
-    """Draw cells of all classes in turn, unless they are there."""
-    if folder.exists():
-        return
-    generator = np.random.default_rng(seed)
-    for index in range(count):
-        code = CODES[index % len(CODES)]
-        (folder / code).mkdir(parents=True, exist_ok=True)
-        pixels = draw_cell(code, seed=generator, size=CROP)
-        Image.fromarray(pixels).save(folder / code / f"{seed}-{index:03}.png")
-
-
-def write_run(folder: Path, cells_path: Path, name: str) -> None:
-    """Write a run as `cytodino train --tune lora` does, its weights drawn from a seed."""
-    if folder.exists():
-        return
-    import torch
-
-    from cytodino.modeling.loading import describe_head, open_backbone, save_weights
-    from cytodino.modeling.preprocessing import MEAN, STD
-    from cytodino.training.building import build_model
-    from cytodino.training.observer import Observer
-
-    torch.manual_seed(SEED)
-    recipe = Recipe(tune="lora")
-    origin = open_backbone(name, image_size=recipe.image_size)
-    model = build_model(origin, recipe, Observer())
-    with torch.no_grad():
-        for key, weight in model.named_parameters():
-            if "lora_B" in key:  # zero from PEFT, and then there would be nothing to merge
-                weight.normal_(0.0, 0.002)
-    folder.mkdir(parents=True)
-    record = save_weights(model, folder, origin)
-    cells = open_cells(cells_path)
-    parts = ["test" if index % 5 == 0 else "train" for index in range(len(cells))]
-    write_split(folder, cells.ids, parts)
-    data = DataRecord(
-        path=str(cells_path.resolve()), kind="folder", fingerprint=cells.fingerprint(), n=len(cells)
-    )
-    write_manifest(
-        folder,
-        RunManifest(
-            created=datetime.now(UTC).replace(microsecond=0),
-            image_size=recipe.image_size,
-            mean=MEAN,
-            std=STD,
-            tune="lora",
-            backbone=record,
-            lora=LoraRecord(
-                rank=recipe.lora_rank, alpha=recipe.lora_alpha, dropout=recipe.lora_dropout
-            ),
-            head=describe_head(model.head),
-            recipe=recipe,
-            data=data,
-            split=SplitRecord(seed=SEED, fractions={"test": 0.2}, rule="by number", counts={}),
-            parameters=(1, 2),
-            best_epoch=1,
-            history=(),
-            metrics={},
-            seconds=0.0,
-            device="cpu",
-            versions={"cytodino": __version__},
-        ),
     )
 
 

@@ -155,6 +155,70 @@ def tune(bundle: Path, json_file: Path | None, **given: Any) -> None:
         click.echo(str(json_file))
 
 
+@main.command()
+@click.argument("run", type=RUN)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="What was exported from the run; without it, it is exported first, in FP32 and INT8.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Keep the peers' files here, and use again what is here; otherwise they are temporary.",
+)
+@click.option("--query", type=click.IntRange(min=1), default=32, help="Crops in one turn.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Crops in one call.")
+@click.option("--rounds", type=click.IntRange(min=1), default=10, help="Turns of each peer.")
+@click.option(
+    "--archive",
+    "archives",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="ARCHIVE",
+    help="Also classify this archive, and hold it against a plain loop; may be repeated.",
+)
+@click.option(
+    "--plain-crops",
+    type=click.IntRange(min=2),
+    default=256,
+    help="Crops of an archive that the plain loop does.",
+)
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write everything measured.")
+@click.option("--chart", type=FILE, metavar="FILE.png|svg", help="Write a chart.")
+def peers(run: Path, json_file: Path | None, chart: Path | None, **given: Any) -> None:
+    """Run the weights of RUN through what people would use instead, on the bundle's golden cells.
+
+    PyTorch eager and compiled, onnxruntime and optimum with their quantisers, OpenVINO with and
+    without NNCF, and all of the bundle's variants that passed, each in a process of its own, by
+    turns. Figures are ratios to PyTorch eager fp32, with agreement beside each. A peer that fails
+    is a line with the reason.
+    """
+    from cytodino_bench.files import require_chart_name, write_chart, write_text
+    from cytodino_bench.peers_job import run_peers
+    from cytodino_bench.peers_report import draw_peers, print_peers
+
+    if chart is not None:
+        require_chart_name(chart)
+    with _progress("measuring", "turns") as bar:
+        task = bar.add_task("turns", total=None)
+        report = run_peers(
+            run,
+            **given,
+            say=message,
+            progress=lambda of: bar.update(task, advance=1, total=of),
+        )
+    print_peers(report)
+    if json_file is not None:
+        write_text(json_file, report.model_dump_json(indent=2) + "\n")
+        click.echo(str(json_file))
+    if chart is not None:
+        write_chart(chart, draw_peers(report))
+        click.echo(str(chart))
+
+
 def _progress(what: str, units: str) -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -16,7 +16,7 @@ STARTS = (
     *("engine", "variant", "for", "load s", "again s", "first result s", "again s"),
     *("peak MiB", "max |dp|"),
 )
-WORDS = ("engine", "variant", "parity", "for", "configuration", "peer", "why")
+WORDS = ("engine", "variant", "parity", "for", "configuration", "peer")
 """Columns that stand to the left; figures stand to the right."""
 
 CAPTIONS = {
