@@ -51,7 +51,7 @@ def test_a_worker_answers_and_tells_its_time(tmp_path: Path, crops: Path, peer: 
 
 def test_a_peer_that_does_not_open_says_why(tmp_path: Path, crops: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    with pytest.raises(EngineError, match="broken.onnx"):
+    with pytest.raises(EngineError, match="INVALID_PROTOBUF"):
         open_worker(PLAIN, tmp_path, crops, model=tmp_path / "broken.onnx")
 
 
