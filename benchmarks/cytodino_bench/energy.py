@@ -49,18 +49,16 @@ class EnergyMeter:
 
 
 def _rapl_counters(folder: Path) -> dict[str, Counter]:
-    """Find the packages, `intel-rapl:0` and so on; parts, `intel-rapl:0:0`, are in them."""
+    """Find the packages; their parts (`core`, `dram`) are in them, `psys` counts them again."""
     found: dict[str, Counter] = {}
     for zone in sorted(folder.glob("*-rapl:*")):
-        if zone.name.count(":") != 1:
-            continue
         try:
             name = (zone / "name").read_text().strip()
             span = int((zone / "max_energy_range_uj").read_text())
             counter = _Wrapping(zone / "energy_uj", span)
         except (OSError, ValueError):  # not this user's to read
             continue
-        if name.startswith("package"):  # `psys` counts the packages again
+        if name.startswith("package"):
             found[name] = counter
     return found
 
