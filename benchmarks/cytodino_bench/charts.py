@@ -7,10 +7,10 @@ from cytodino_bench.drawing import Drawing, Line, Rect, Role, Word
 
 __all__ = ["Bar", "Panel", "bar_chart"]
 
-WIDTH = 760
-LABELS = 236
+WIDTH = 800
+LABELS = 264
 """Room for the names to the left of the bars."""
-FIGURES = 118
+FIGURES = 128
 """Room for the figures behind them."""
 ROW, BAR = 24, 15
 HEAD = 34

@@ -56,7 +56,7 @@ PEERS = (
     Peer("OpenVINO NNCF", "openvino", "int8", "nncf"),
     Peer("OpenVINO NNCF THROUGHPUT", "openvino", "int8", "nncf", throughput=True),
     Peer(
-        "OpenVINO NNCF THROUGHPUT, 1 a request",
+        "OpenVINO NNCF THROUGHPUT, batch 1",
         "openvino",
         "int8",
         "nncf",
