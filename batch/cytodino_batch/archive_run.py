@@ -51,7 +51,10 @@ def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> 
         If somebody asked to stop; the journal keeps what was done.
     """
     started = datetime.now(UTC)
-    with open_archive(task.planned.path, options=options.read) as archive, hold(task.lock):
+    with (
+        open_archive(task.planned.path, options=options.read, probe=True) as archive,
+        hold(task.lock),
+    ):
         return _ArchiveRun(task, archive, session, options, started).run()
 
 

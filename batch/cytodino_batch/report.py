@@ -34,7 +34,7 @@ def plan_lines(planned: Sequence[PlannedArchive], read: ReadOptions) -> Iterator
     """
     for archive in planned:
         try:
-            with open_archive(archive.path, options=read) as opened:
+            with open_archive(archive.path, options=read, probe=True) as opened:
                 line = f"{archive.path}: {opened.n} crops, {opened.layout} -> {archive.folder}"
         except ArchiveError as error:
             yield " ".join(str(error).split()), False

@@ -90,7 +90,7 @@ def cut(plan: Sequence[PlannedRows], shard: Shard, rows_a_block: int) -> dict[in
 
 def _count_rows(archive: PlannedArchive, read: ReadOptions) -> int | None:
     try:
-        with open_archive(archive.path, options=read) as opened:
+        with open_archive(archive.path, options=read, probe=True) as opened:
             return opened.n
     except InputError:
         return None

@@ -11,7 +11,10 @@ from cytodino.errors import ArchiveError
 
 ATTRIBUTE = "channel_order"
 
-ASSUMED = "nothing in the file says the channel order: RGB is assumed (--channel-order settles it)"
+ASSUMED = (
+    "nothing in the file says the channel order, and RGB is assumed; if the contact sheet of "
+    "cytodino-batch inspect --sheet shows red nuclei, give --channel-order bgr"
+)
 
 
 def stated_order(

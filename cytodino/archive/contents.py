@@ -43,6 +43,19 @@ def list_datasets(file: h5py.File, path: Path) -> list[h5py.Dataset]:
     return found
 
 
+def list_links(file: h5py.File, path: Path) -> list[str]:
+    """Return the names that are links to somewhere else, in this file or another."""
+    found: list[str] = []
+
+    def add(name: str, link: object) -> None:
+        if isinstance(link, h5py.SoftLink | h5py.ExternalLink):
+            found.append(name)
+
+    with reading(path, "its contents"):
+        file.visititems_links(add)
+    return found
+
+
 def describe(datasets: list[h5py.Dataset]) -> str:
     """List datasets with type and shape."""
     if not datasets:

@@ -20,10 +20,12 @@ def to_bytes(values: np.ndarray, white: float) -> np.ndarray | str:
         return values
     if not np.isfinite(values).all():
         return "holds NaN or infinity"
-    scaled = values.astype(np.float64) * (255 / white)
+    # Either holds what is stored exactly, and its product with 255.
+    wide: np.ndarray = values.astype(np.float32 if values.dtype.itemsize <= 4 else np.float64)
+    scaled: np.ndarray = np.multiply(wide, 255 / white)
     if scaled.min() < 0 or scaled.max() > 255:
         return f"holds values from {values.min():g} to {values.max():g}, not 0 to {white:g}"
-    rounded = np.rint(scaled)
+    rounded: np.ndarray = np.rint(scaled)
     if white == 255 and not np.array_equal(rounded, scaled):
         return "holds values that are not whole numbers from 0 to 255"
     if rounded.max() <= BLACK:

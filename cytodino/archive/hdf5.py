@@ -111,12 +111,12 @@ def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
             if link is None:
                 return None
             if not isinstance(link, h5py.HardLink):
-                raise _elsewhere(path, name)
+                raise elsewhere(path, name)
             found = found[part]
         if not isinstance(found, h5py.Dataset):
             return None
         if found.external or found.is_virtual:
-            raise _elsewhere(path, name)
+            raise elsewhere(path, name)
         _check_filters(found, path)
         if found.chunks is not None:
             # Python integers: the product of absurd extents must not wrap around.
@@ -132,7 +132,8 @@ def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
         return found
 
 
-def _elsewhere(path: Path, name: str) -> ArchiveError:
+def elsewhere(path: Path, name: str) -> ArchiveError:
+    """Say that a name leads out of the file."""
     return ArchiveError(
         f"/{name} is a link or lies in another file",
         where=path,

@@ -82,7 +82,7 @@ def inspect_archive(path: Path, options: ReadOptions = NO_OPTIONS) -> Inspection
     ArchiveError
         If it cannot be read as an archive.
     """
-    with open_archive(path, options=options) as archive:
+    with open_archive(path, options=options, probe=True) as archive:
         sizes: Counter[str] = Counter()
         unusable: dict[int, str] = {}
         rows = _sample(archive.n, SAMPLE, SLICE)

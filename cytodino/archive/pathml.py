@@ -89,6 +89,11 @@ class PathmlLayout(Layout):
         stored = [self._stored(row) for row in range(start, stop)]
         return list(spread(self._finish, stored, range(start, stop)))
 
+    def visit(self) -> None:
+        """Open every tile."""
+        for name in self._names:
+            find_dataset(self.file, self.path, f"tiles/{name}/array")
+
     def _stored(self, row: int) -> np.ndarray | CropError:
         name = f"tiles/{self._names[row]}/array"
         try:

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 
 from cytodino.archive.channels import ASSUMED, stated_order
-from cytodino.archive.contents import describe, list_datasets
+from cytodino.archive.contents import describe, list_datasets, list_links
 from cytodino.archive.encoded import MAX_ENCODED_BYTES
-from cytodino.archive.hdf5 import find_dataset
+from cytodino.archive.hdf5 import elsewhere, find_dataset
 from cytodino.archive.layout import Layout
 from cytodino.archive.options import ReadOptions
 from cytodino.archive.own import CHECKSUMS
@@ -19,6 +19,8 @@ from cytodino.errors import ArchiveError, CropError
 from cytodino.images import decode_rgb
 
 AXES: tuple[Axes, ...] = ("nhwc", "nchw")
+
+ROWS_A_VISIT = 64
 
 IN_THE_SLIDE = (
     "write the crops themselves: the pixels that these coordinates point to are in the slide file"
@@ -45,6 +47,11 @@ class PlainFiles(Layout):
     def read(self, start: int, stop: int, pool: Executor | None) -> list[Row]:
         """Return rows ``start`` to ``stop``, decoded in the pool's threads."""
         return self._rows.read(start, stop, pool, self._decoded)
+
+    def visit(self) -> None:
+        """Read all of them: HDF5 looks each one up in a heap."""
+        for start in range(0, self.n, ROWS_A_VISIT):
+            self._rows.read(start, min(self.n, start + ROWS_A_VISIT), None, lambda entry, _: entry)
 
     def encoded(self, row: int) -> bytes:
         """Return the bytes of the file, or a PNG where the channels have to be put in order."""
@@ -131,7 +138,7 @@ def _only(file: h5py.File, path: Path, options: ReadOptions) -> h5py.Dataset:
             mend="name the one to read: --dataset NAME",
         )
     if not candidates:
-        raise _no_crops(path, datasets)
+        raise _no_crops(file, path, datasets)
     found = find_dataset(file, path, candidates[0].name)
     assert found is not None, "the visit has just seen it"
     return found
@@ -181,8 +188,11 @@ def _axes(payload: h5py.Dataset, path: Path, options: ReadOptions) -> Axes:
     )
 
 
-def _no_crops(path: Path, datasets: list[h5py.Dataset]) -> ArchiveError:
+def _no_crops(file: h5py.File, path: Path, datasets: list[h5py.Dataset]) -> ArchiveError:
     """Say why none of the datasets will do."""
+    links = list_links(file, path)
+    if links:
+        return elsewhere(path, links[0])
     holds = f"it holds {describe(datasets)}"
     images = [dataset for dataset in datasets if dataset.ndim == 4]
     if images:

@@ -10,10 +10,12 @@ from zlib import crc32
 import h5py
 import numpy as np
 
-from cytodino.archive.hdf5 import open_hdf5
+from cytodino.archive.hdf5 import open_hdf5, reading
 from cytodino.archive.layout import Layout
 from cytodino.archive.layouts import find_layout
 from cytodino.archive.options import NO_OPTIONS, ReadOptions
+from cytodino.archive.own import FORMAT
+from cytodino.archive.probe import has_safe_mark, require_answer
 from cytodino.archive.tables import Tables
 from cytodino.errors import CropError
 from cytodino.images import checksum
@@ -26,7 +28,11 @@ FEW_ROWS = 4
 
 
 def open_archive(
-    path: Path, *, threads: int | None = None, options: ReadOptions = NO_OPTIONS
+    path: Path,
+    *,
+    threads: int | None = None,
+    options: ReadOptions = NO_OPTIONS,
+    probe: bool = False,
 ) -> "Archive":
     """Open an HDF5 archive of crops for reading.
 
@@ -35,6 +41,8 @@ def open_archive(
     path : the file
     threads : how many decode image files; by default as many as there are CPUs, up to 4
     options : what the user says about the file that it does not say itself
+    probe : try another tool's file in a child process first, which takes half a second; for
+        unattended runs, because HDF5 hangs on some damage
 
     Raises
     ------
@@ -46,8 +54,12 @@ def open_archive(
     """
     file = open_hdf5(path)
     try:
-        rows = find_layout(file, path, options)
-        return Archive(file, rows, threads or available_threads(), options)
+        # HDF5 can fail anywhere in a damaged file: even on the names of what is in it.
+        with reading(path, "its structure"):
+            if probe and not has_safe_mark(file, FORMAT):
+                require_answer(path, options)
+            rows = find_layout(file, path, options)
+            return Archive(file, rows, threads or available_threads(), options)
     except BaseException:
         file.close()
         raise
@@ -96,7 +108,6 @@ class Archive:
         self.has_ids = self._tables.has_ids
         self.notes: tuple[str, ...] = (*rows.notes, *self._tables.notes)
         """What was taken for granted and has to be said aloud."""
-        self.dataset_names = tuple(sorted(file))
 
     def __len__(self) -> int:
         return self.n
@@ -133,6 +144,10 @@ class Archive:
         if self._pool is None and self.threads > 1 and stop - start >= FEW_ROWS:
             self._pool = ThreadPoolExecutor(self.threads, "decode")
         return self._rows.read(start, stop, self._pool if stop - start >= FEW_ROWS else None)
+
+    def visit(self) -> None:
+        """Go where HDF5 itself has to go for the rows, without decoding any."""
+        self._rows.visit()
 
     def encoded(self, row: int) -> bytes:
         """Return one row as the bytes of an image file: the one packed, or a PNG of the pixels.

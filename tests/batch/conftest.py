@@ -87,7 +87,8 @@ def write_crops(
     sums[list(damaged)] ^= 1
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "cytodino-archive", "version": 1, "slide": "S-7"})
+        mark = np.bytes_(b"cytodino-archive")
+        file.attrs.update({"format": mark, "version": 1, "slide": np.bytes_(b"S-7")})
         file["bytes"] = np.frombuffer(b"".join(files), dtype=np.uint8)
         file["offsets"] = np.cumsum([0, *(len(data) for data in files)])
         file["crc32"] = sums
