@@ -204,6 +204,9 @@ class SelectedCells(CellSource):
 def open_cells(path: Path) -> CellSource:
     """Open an image folder or an HDF5 archive, whichever the path leads to.
 
+    What had to be assumed of an archive is said on stderr: what is packed, trained or judged with
+    it would carry the assumption on in silence.
+
     Raises
     ------
     MissingPathError
@@ -218,8 +221,12 @@ def open_cells(path: Path) -> CellSource:
     if path.is_dir():
         return FolderCells(path)
     from cytodino.archive.cells import ArchiveCells
+    from cytodino.console import message
 
-    return ArchiveCells(path)
+    cells = ArchiveCells(path)
+    for note in cells.notes:
+        message(f"warning: {path}: {note}")
+    return cells
 
 
 def require_labels(cells: CellSource) -> np.ndarray:

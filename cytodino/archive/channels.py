@@ -13,7 +13,8 @@ ATTRIBUTE = "channel_order"
 
 ASSUMED = (
     "nothing in the file says the channel order, and RGB is assumed; if the contact sheet of "
-    "cytodino-batch inspect --sheet shows red nuclei, give --channel-order bgr"
+    "cytodino-batch inspect --sheet shows red nuclei, it is BGR: classify and inspect take "
+    "--channel-order bgr, everything the attribute channel_order"
 )
 
 

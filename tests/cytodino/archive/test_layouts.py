@@ -201,6 +201,12 @@ class TestChannelOrder:
         with open_archive(write(path, "contiguous")) as archive:
             assert (archive.channel_order, archive.notes) == ("rgb", (ASSUMED,))
 
+    def test_who_packs_or_trains_on_it_is_told_too(self, path, capsys):
+        open_cells(write(path, "contiguous"))
+        assert capsys.readouterr().err == f"warning: {path}: {ASSUMED}\n"
+        open_cells(write(path.with_name("b.h5"), "BGR"))
+        assert capsys.readouterr().err == ""
+
     @pytest.mark.parametrize("writer", ["CLAM", "PatchCamelyon", "h5path", "h5sc", "own raw"])
     def test_tools_that_document_it_need_no_word(self, path, writer):
         with open_archive(write(path, writer)) as archive:
