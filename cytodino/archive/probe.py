@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 
 from cytodino.archive.options import ReadOptions
+from cytodino.archive.own import FORMAT
 from cytodino.errors import ArchiveError, InputError
 
 PATIENCE = 60.0
@@ -24,8 +25,8 @@ SLOWEST = 2e6
 """Bytes a second that the slowest disk is taken to give."""
 
 
-def require_answer(path: Path, options: ReadOptions) -> None:
-    """Read in a child process what HDF5 may not come back from.
+def probe_foreign(file: h5py.File, path: Path, options: ReadOptions) -> None:
+    """Read in a child process what HDF5 may not come back from, unless the file is one of ours.
 
     Whatever else is wrong with the archive is left for the caller to meet.
 
@@ -34,6 +35,8 @@ def require_answer(path: Path, options: ReadOptions) -> None:
     ArchiveError
         If HDF5 hangs or crashes.
     """
+    if _has_safe_mark(file):
+        return
     task = json.dumps([str(path.absolute()), asdict(options)])
     try:
         done = subprocess.run(
@@ -58,12 +61,12 @@ def require_answer(path: Path, options: ReadOptions) -> None:
         )
 
 
-def has_safe_mark(file: h5py.File, mark: str) -> bool:
+def _has_safe_mark(file: h5py.File) -> bool:
     """Tell whether a file has our mark as text of fixed length, which is read without a heap."""
     if "format" not in file.attrs:
         return False
     kind = file.attrs.get_id("format").dtype
-    return kind.kind == "S" and bytes(file.attrs["format"]) == mark.encode()
+    return kind.kind == "S" and bytes(file.attrs["format"]) == FORMAT.encode()
 
 
 def main(arguments: list[str]) -> int:

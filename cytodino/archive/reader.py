@@ -14,8 +14,6 @@ from cytodino.archive.hdf5 import open_hdf5, reading
 from cytodino.archive.layout import Layout
 from cytodino.archive.layouts import find_layout
 from cytodino.archive.options import NO_OPTIONS, ReadOptions
-from cytodino.archive.own import FORMAT
-from cytodino.archive.probe import has_safe_mark, require_answer
 from cytodino.archive.tables import Tables
 from cytodino.errors import CropError
 from cytodino.images import checksum
@@ -56,8 +54,11 @@ def open_archive(
     try:
         # HDF5 can fail anywhere in a damaged file: even on the names of what is in it.
         with reading(path, "its structure"):
-            if probe and not has_safe_mark(file, FORMAT):
-                require_answer(path, options)
+            if probe:
+                # Here, because the module is a program too: the one that the child runs.
+                from cytodino.archive.probe import probe_foreign
+
+                probe_foreign(file, path, options)
             rows = find_layout(file, path, options)
             return Archive(file, rows, threads or available_threads(), options)
     except BaseException:
