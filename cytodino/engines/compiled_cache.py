@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from cytodino.paths import hash_file
 
-__all__ = ["CHECKSUMS", "cache_key", "compile_through"]
+__all__ = ["CHECKSUMS", "cache_key", "compile_through", "hash_model", "weights_beside"]
 
 CHECKSUMS = "sha256.json"
 """File of an entry: sha256 of each of its other files, by name."""
@@ -36,6 +36,23 @@ def cache_key(content: str, *conditions: str) -> str:
         compiled form. A condition too many costs a recompilation; one too few, wrong answers.
     """
     return hashlib.sha256(json.dumps([content, *conditions]).encode()).hexdigest()
+
+
+def weights_beside(model: Path) -> Path:
+    """Name the file that holds a model's weights where its own cannot: over 2 GB."""
+    return model.with_name(f"{model.name}.data")
+
+
+def hash_model(model: Path) -> str:
+    """Hash an ONNX file and the weights beside it, if any, for `cache_key`.
+
+    Raises
+    ------
+    OSError
+        If either cannot be read.
+    """
+    beside = weights_beside(model)
+    return hash_file(model) + (hash_file(beside) if beside.is_file() else "")
 
 
 def compile_through(folder: Path, compile_in: Callable[[Path | None], Compiled]) -> Compiled:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.engines.base import CheckedEngine, EngineDescription
-from cytodino.engines.compiled_cache import cache_key, compile_through
+from cytodino.engines.compiled_cache import cache_key, compile_through, hash_model
 from cytodino.engines.openvino_library import (
     PROVIDER,
     failure_types,
@@ -22,7 +22,6 @@ from cytodino.engines.openvino_library import (
 )
 from cytodino.errors import EngineError, MissingPathError
 from cytodino.machine import cores_available, describe_machine
-from cytodino.paths import hash_file
 from cytodino.taxonomy import N_CLASSES
 
 __all__ = ["PROVIDER", "VARIANTS", "OpenVinoEngine"]
@@ -198,7 +197,7 @@ class OpenVinoEngine(CheckedEngine):
             return [compile_in(options, None) for options in streams]
         machine = describe_machine()
         conditions = (ov.__version__, machine.system, machine.cpu, *machine.flags)
-        content = hash_file(model)
+        content = hash_model(model)
         return [
             compile_through(
                 cache / cache_key(content, *conditions, str(self._chunk), repr(options)),

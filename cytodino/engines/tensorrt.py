@@ -9,10 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cytodino.engines.compiled_cache import cache_key
+from cytodino.engines.compiled_cache import cache_key, hash_model
 from cytodino.errors import EngineError
 from cytodino.machine import Machine, describe_machine
-from cytodino.paths import hash_file
 
 __all__ = [
     "TENSORRT",
@@ -153,7 +152,7 @@ def engine_folder(
     """
     version = ".".join(map(str, library_version() or ()))
     built_by = (variant, runtime, version, machine.system, str(machine.gpu_driver))
-    return cache / cache_key(hash_file(model), *built_by, *machine.gpus)
+    return cache / cache_key(hash_model(model), *built_by, *machine.gpus)
 
 
 def _candidates() -> list[str]:

@@ -1,5 +1,6 @@
 """Put a bundle together: golden cells, parity chain, licence, and the manifest that seals them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from cytodino.bundle.manifest import (
     Variant,
     write_manifest,
 )
+from cytodino.engines.compiled_cache import weights_beside
 from cytodino.engines.variants import file_of
 from cytodino.limits import Limits
 from cytodino.paths import hash_file
@@ -37,6 +39,7 @@ from cytodino_export.quantisation_cells import CellSet
 __all__ = ["PAGE_NAME", "PARITY_NAME", "Parts", "assemble", "graph_metadata", "write_report"]
 
 PARITY_NAME = "parity.json"
+CONFIG_NAME = "config.json"
 PAGE_NAME = "parity.html"
 
 
@@ -80,8 +83,11 @@ def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest
     write_archive(golden, cells.golden_cells(), encoding="jpeg")
     add_logits(golden, parts.reference, parts.exported)
     created = datetime.now(UTC)
+    beside = [weights_beside(path) for path in parts.models.values()]
     others = [
         golden,
+        *(path for path in beside if path.is_file()),
+        _write_transformers_config(folder, run),
         *write_report(folder, run, cells, parts, created),
         *write_licence(run, folder),
     ]
@@ -152,6 +158,20 @@ def graph_metadata(run: Run) -> dict[str, Any]:
         },
         "cytodino.licence": licence_of(run),
     }
+
+
+def _write_transformers_config(folder: Path, run: Run) -> Path:
+    """Write the file without which optimum opens no folder: model type, classes, image size."""
+    classes = run.manifest.classes
+    config = {
+        "model_type": "dinov3_vit",
+        "image_size": run.manifest.image_size,
+        "id2label": {str(place): code for place, code in enumerate(classes)},
+        "label2id": {code: place for place, code in enumerate(classes)},
+    }
+    path = folder / CONFIG_NAME
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def _record_model(path: Path) -> ModelFile:

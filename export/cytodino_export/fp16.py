@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from cytodino.errors import ExportError
+from cytodino_export.graph_file import save_graph
 from cytodino_export.graph_regions import find_regions
 
 if TYPE_CHECKING:
@@ -97,11 +97,7 @@ def to_fp16(source: Path, target: Path, *, grown: Iterable[str] = ()) -> Fp16Rep
     _join_moves(model, floats, constants, reasons)
     conversion = _Conversion(model, floats, set(reasons))
     result = conversion.run()
-    try:
-        onnx.checker.check_model(result, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the FP16 graph fails the ONNX checker: {error}") from error
-    onnx.save(result, str(target))
+    save_graph(result, target, "FP16")
     named = list(reasons.values())
     return Fp16Report(
         half_nodes=conversion.half_nodes,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino_export.graph_file import LARGEST_FILE, write_graph_file
+
 if TYPE_CHECKING:
     import onnx
 
@@ -63,17 +65,16 @@ def drop_unread_constants(model: "onnx.ModelProto") -> None:
 
 def open_graph(model: "onnx.ModelProto") -> Any:
     """Open a graph in ONNX Runtime on the CPU; any size, in memory or beside."""
-    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     providers = ["CPUExecutionProvider"]
-    if model.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
+    if model.ByteSize() <= LARGEST_FILE:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        onnx.save(model, str(path), save_as_external_data=True)
+        write_graph_file(model, path)
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cytodino.errors import ExportError, MissingExtraError
+from cytodino_export.graph_file import save_graph
 from cytodino_export.graph_parts import cut_at, open_graph
 from cytodino_export.graph_regions import Regions, find_regions
 from cytodino_export.qdq import extract_blocks, insert_blocks
@@ -123,11 +124,7 @@ def to_int8(
     ignored = (regions.attention | regions.mixing | set(float_nodes)) & regions.blocks
     quantised = _quantise(blocks, regions.tokens, tokens, ignored, reduce_range=reduce_range)
     result = insert_blocks(model, regions, quantised)
-    try:
-        onnx.checker.check_model(result, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the INT8 graph fails the ONNX checker: {error}") from error
-    onnx.save(result, str(target))
+    save_graph(result, target, "INT8")
     return Int8Report(
         products=count_int8_products(result), calibration_crops=len(calibration_crops)
     )

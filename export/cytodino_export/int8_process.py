@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.errors import CytoDinoError, ExportError
 from cytodino.limits import LIMITS, Limits
+from cytodino_export.graph_file import save_graph
 from cytodino_export.int8 import Int8Report, count_int8_products, to_int8
 from cytodino_export.int8_tuning import tune_int8
 
@@ -158,8 +159,7 @@ def work(folder: Path) -> None:
             source, onnx.load(job.target), tuning, job.limits, labels=labels, say=_tell
         )
         if outcome.returned:
-            onnx.checker.check_model(outcome.model, full_check=True)
-            onnx.save(outcome.model, str(job.target))
+            save_graph(outcome.model, job.target, "INT8")
         found = {
             "products": count_int8_products(outcome.model),
             "tuning_crops": len(tuning),

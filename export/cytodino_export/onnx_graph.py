@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cytodino.errors import ExportError
+from cytodino_export.graph_file import save_graph
 
 __all__ = ["OPSET", "count_nodes", "write_graph"]
 
@@ -23,9 +24,6 @@ earlier ones have it, it takes five. Each later one is read by fewer engines."""
 
 EXAMPLE_BATCH = 2
 """The exporter fixes a batch of 1 for good (pytorch#148886)."""
-
-LARGEST_FILE = 2**31 - 2**20
-"""Bytes of one protobuf file, less a margin for the metadata."""
 
 
 def write_graph(model: nn.Module, path: Path, *, image_size: int, metadata: dict[str, Any]) -> Path:
@@ -45,16 +43,14 @@ def write_graph(model: nn.Module, path: Path, *, image_size: int, metadata: dict
     Raises
     ------
     ExportError
-        If the graph cannot be made, is over 2 GB, branches, or fails the ONNX checker.
+        If the graph cannot be made, branches, or fails the ONNX checker.
     """
-    _require_size(model)
     graph = _trace(model, image_size)
     for name, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         graph.metadata_props.add(key=name, value=text)
-    _require_sound(graph)
-    onnx.save(graph, str(path))
-    return path
+    _require_straight(graph)
+    return save_graph(graph, path, "FP32")
 
 
 def count_nodes(graph: onnx.ModelProto) -> dict[str, int]:
@@ -113,26 +109,13 @@ def _drop_traces(graph: onnx.ModelProto) -> None:
         del value.metadata_props[:]
 
 
-def _require_size(model: nn.Module) -> None:
-    size = sum(p.numel() * p.element_size() for p in (*model.parameters(), *model.buffers()))
-    if size > LARGEST_FILE:
-        raise ExportError(
-            f"the weights are {size / 1e9:.1f} GB, one ONNX file holds 2 GB",
-            mend="train a smaller backbone: tiny, small, base or large",
-        )
-
-
-def _require_sound(graph: onnx.ModelProto) -> None:
+def _require_straight(graph: onnx.ModelProto) -> None:
     branches = [op for op in ("If", "Loop", "Scan") if op in count_nodes(graph)]
     if branches:
         raise ExportError(
             f"the graph branches ({', '.join(branches)}), which engines miscompile",
             mend="use a version of torch and onnxscript that the documentation names",
         )
-    try:
-        onnx.checker.check_model(graph, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the ONNX checker refuses the graph: {error}") from error
 
 
 @contextlib.contextmanager

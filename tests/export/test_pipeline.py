@@ -26,6 +26,7 @@ from cytodino_export.pipeline import ExportOptions, ExportResult, export_run
 
 FILES = [
     "LICENSE-DINOV3-NOTICE.md",
+    "config.json",
     "cytodino.json",
     "golden.h5",
     "model.fp16.onnx",
