@@ -24,7 +24,7 @@ class Clock:
         self.now = 0.0
         self.calls: list[str] = []
 
-    def open(self, model: Path, *, engine: str, variant: str, device: str) -> Any:
+    def open(self, model: Path, *, engine: str, variant: str, device: str, provider: str) -> Any:
         def logits(batch: np.ndarray) -> None:
             assert batch.shape == (8, 4, 4, 3)
             self.calls.append(variant)
