@@ -183,6 +183,16 @@ def test_the_bundle_is_used_and_verified_like_any_other(
     assert drifts[0] < 1e-5
 
 
+def test_verify_leaves_the_compiled_models_that_classify_starts_from(
+    exported: ExportResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exported.bundle is not None
+    monkeypatch.setattr("cytodino.bundle.verification.probe", lambda *a, **o: None)
+    verify_bundle(exported.bundle)
+    with open_engine(open_bundle(exported.bundle), engine="openvino", variant="fp32") as engine:
+        assert engine.describe().options["from_cache"]
+
+
 def test_the_parity_chain_can_be_read_back(exported: ExportResult) -> None:
     assert exported.bundle is not None
     text = (exported.bundle / "parity.json").read_text()
