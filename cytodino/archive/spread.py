@@ -7,8 +7,9 @@ from typing import TypeVar
 T = TypeVar("T")
 S = TypeVar("S")
 
-TOGETHER = 4
-"""Items that a thread takes at once: handing over each alone takes as long as an lz4 chunk."""
+PARTS = 8
+"""Into which the items are cut: enough to even out two to four threads, and no more, for handing
+over one crop alone can take as long as decoding it."""
 
 
 def spread(pool: Executor | None, work: Callable[[S], T], items: Sequence[S]) -> list[T]:
@@ -16,7 +17,9 @@ def spread(pool: Executor | None, work: Callable[[S], T], items: Sequence[S]) ->
     if pool is None:
         return [work(item) for item in items]
 
-    def work_on(first: int) -> list[T]:
-        return [work(item) for item in items[first : first + TOGETHER]]
+    length = -(-len(items) // PARTS) or 1
 
-    return [result for part in pool.map(work_on, range(0, len(items), TOGETHER)) for result in part]
+    def work_on(first: int) -> list[T]:
+        return [work(item) for item in items[first : first + length]]
+
+    return [result for part in pool.map(work_on, range(0, len(items), length)) for result in part]

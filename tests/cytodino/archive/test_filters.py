@@ -1,3 +1,5 @@
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -24,18 +26,25 @@ def test_fletcher32_is_that_of_hdf5(tmp_path, length, fill):
 
 def test_checksums_of_hdf5_1_6_2_are_known(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        dataset = file.create_dataset("x", data=np.arange(100, dtype=np.uint8), fletcher32=True)
-        undo = find_undo(dataset)
-    data = bytes(range(100))
+        data = np.arange(100, dtype=np.uint8)
+        undo = find_undo(file.create_dataset("x", data=data, compression="gzip", fletcher32=True))
+    data = zlib.compress(data)
     a, b, c, d = fletcher32(data).to_bytes(4, "little")
-    assert undo(data + bytes([a, b, c, d])).tobytes() == data
-    assert undo(data + bytes([b, a, d, c])).tobytes() == data
+    assert undo(data + bytes([a, b, c, d])).tolist() == list(range(100))
+    assert undo(data + bytes([b, a, d, c])).tolist() == list(range(100))
     assert undo(data + bytes([a, b, d, c])) is None
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"compression": "lzf"}, {"scaleoffset": 4}, {"compression": "szip"}],
+    [
+        {},
+        {"shuffle": True},
+        {"fletcher32": True},
+        {"compression": "lzf"},
+        {"scaleoffset": 4},
+        {"compression": "szip"},
+    ],
 )
 def test_other_filters_are_left_to_hdf5(tmp_path, options):
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -49,7 +58,7 @@ def test_other_filters_are_left_to_hdf5(tmp_path, options):
 @pytest.mark.parametrize("dtype", [h5py.string_dtype(), np.dtype([("a", "u1")]), bool, "S3"])
 def test_other_types_are_left_to_hdf5(tmp_path, dtype):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        assert find_undo(file.create_dataset("x", (4,), dtype, chunks=(1,))) is None
+        assert find_undo(file.create_dataset("x", (4,), dtype, compression="gzip")) is None
 
 
 def test_filters_in_another_order_are_left_to_hdf5(tmp_path):

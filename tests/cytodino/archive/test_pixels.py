@@ -38,7 +38,7 @@ CHUNKS = {
     "parts of rows": (4, 8, 8, 2),
     "all": (N, *ROW),
 }
-DIRECT = {name for name in PIPELINES if name not in ("none", "lzf", "blosc", "bitshuffle")}
+DIRECT = [name for name in PIPELINES if name.startswith(("gzip", "lz4", "zstd"))]
 
 
 def draw(dtype=np.uint8, n=N, row=ROW):
@@ -235,7 +235,7 @@ class TestFaults:
                 for row in set(range(N)).difference(rows):
                     np.testing.assert_array_equal(read[row], draw()[row])
 
-    @pytest.mark.parametrize("pipeline", sorted(DIRECT - {"shuffle"}))
+    @pytest.mark.parametrize("pipeline", DIRECT)
     @pytest.mark.parametrize("seed", range(5))
     def test_rubbish_in_place_of_a_chunk(self, tmp_path, pipeline, seed):
         path = write(tmp_path / "a.h5", draw(), (1, *ROW), **PIPELINES[pipeline])
@@ -270,9 +270,8 @@ class TestFaults:
             ("lz4", (360).to_bytes(8, "big") + (360).to_bytes(4, "big") + b"\xff" * 8),
             ("lz4", (360).to_bytes(8, "big") + (360).to_bytes(4, "big") + b"\0\0"),
             ("lz4", bytes(3)),
-            ("fletcher32", b"\0\0"),
-            ("shuffle", bytes(359)),
-            ("shuffle", bytes(1_000_000)),
+            ("gzip, shuffle, fletcher32", b"\0\0"),
+            ("gzip", bytes(1_000_000)),
         ],
     )
     def test_chunks_that_are_longer_or_shorter_than_they_should_be(
