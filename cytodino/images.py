@@ -156,6 +156,22 @@ def decode_rgb(data: bytes, where: Path | str | None = None, row: int | None = N
         ) from error
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Tell whether these are the bytes of a JPEG file."""
+    return data[:3] == b"\xff\xd8\xff"
+
+
+def size_in_header(data: bytes) -> tuple[int, int] | None:
+    """Return height and width in pixels without decoding; None where the header is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
+            with Image.open(io.BytesIO(data)) as image:
+                return image.height, image.width
+    except _READ_FAULTS:
+        return None
+
+
 def encode_png(pixels: np.ndarray) -> bytes:
     """Return uint8 RGB pixels, (h, w, 3), as the bytes of a PNG file, without loss."""
     buffer = io.BytesIO()
@@ -170,7 +186,7 @@ def checksum(pixels: np.ndarray) -> int:
 
 def _reader(data: bytes, where: Path | str | None, row: int | None) -> type[ImageFile.ImageFile]:
     # Image.open would also try every other format that Pillow or a plugin knows, and warns.
-    if data[:3] == b"\xff\xd8\xff":
+    if is_jpeg(data):
         return JpegImagePlugin.JpegImageFile
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return PngImagePlugin.PngImageFile

@@ -63,7 +63,14 @@ class ChunkReader:
         return Failure.FOREIGN if unfiltered else Failure.DAMAGED
 
     def read_bands(self, bands: list[int], pool: Executor | None) -> dict[int, Values]:
-        """Return all rows of some bands; a band is what one chunk spans of the first axis."""
+        """Return the rows of some bands; a band is what one chunk spans of the first axis.
+
+        Beyond the rows of the last band there may be more, which mean nothing.
+        """
+        if self._chunk[1:] == self._shape[1:]:  # one chunk a band: nothing to put together
+            inner = (0,) * len(self._chunk[1:])
+            values = spread(pool, lambda band: self.read((band * self._chunk[0], *inner)), bands)
+            return dict(zip(bands, values, strict=True))
         blocks = {band: np.empty(self._band_shape(band), self._dtype) for band in bands}
 
         def place(offset: Offset) -> Failure | None:

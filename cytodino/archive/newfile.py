@@ -1,6 +1,7 @@
 """A new HDF5 file that is there whole, or not at all."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedRandom
@@ -19,7 +20,8 @@ LIBVER = ("v110", "v110")
 class NewFile:
     """Context manager around `hdf5`, written beside its place and renamed when it is whole.
 
-    Whatever ends the block early, Ctrl-C too, leaves nothing behind.
+    Whatever ends the block early, Ctrl-C too, leaves nothing behind. Of a process that was
+    killed, the next one to write the same file removes what it left.
 
     Raises
     ------
@@ -35,11 +37,27 @@ class NewFile:
         refuse_existing(self.path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._sink = _Sink(self._partial.open("wb+"))
+            self._remove_leftovers()
+            file = self._partial.open("wb+")
+            with suppress(OSError):  # not every file system can; there, leftovers stay
+                _lock(file)
+            self._sink = _Sink(file)
             self.hdf5 = h5py.File(self._sink, "w", libver=LIBVER)
         except OSError as error:
             raise self._unwritable(error) from error
         return self
+
+    def _remove_leftovers(self) -> None:
+        """Remove what processes that were killed left beside the path."""
+        prefix, suffix = f"{self.path.name}.", ".partial"
+        for left in self.path.parent.iterdir():
+            if not (left.name.startswith(prefix) and left.name.endswith(suffix)):
+                continue
+            if not left.name[len(prefix) : -len(suffix)].isdecimal():
+                continue
+            with suppress(OSError), left.open("rb+") as file:
+                _lock(file)  # fails while the one who writes it lives
+                left.unlink()
 
     def check(self) -> None:
         """Raise what went wrong in writing so far; call it now and then."""
@@ -125,6 +143,15 @@ class _Sink:
         except BaseException as error:  # Ctrl-C inside a call from HDF5 would be lost
             self.fault = error
             return otherwise
+
+
+def _lock(file: BufferedRandom) -> None:
+    """Lock a file until it is closed or the process ends, or raise OSError at once."""
+    if sys.platform == "win32":
+        raise OSError("no file can be locked like this here")
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def refuse_existing(path: Path) -> None:

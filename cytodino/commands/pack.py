@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 @click.option(
     "--encoding",
     type=click.Choice(["jpeg", "raw"]),
-    default="jpeg",
     help="jpeg keeps the files' own bytes, PNG and TIFF files' too, and crops of any sizes; raw "
-    "writes pixels: larger, read faster, one size.",
+    "writes pixels of one size.  [default: what is read fastest, jpeg of JPEG files and of several "
+    "sizes, raw of others]",
 )
 @click.option(
     "--compression",
     type=click.Choice(["none", "gzip", "lz4", "zstd"]),
     default="none",
-    help="Of raw pixels, without loss; none reads fastest.",
+    help="Of raw pixels, without loss; none is read fastest, gzip slowest.",
 )
 @click.option("--slide", metavar="NAME", help="Name of the slide.  [default: the folder's name]")
 @click.option(
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def pack(
     images: Path,
     archive: Path,
-    encoding: "Encoding",
+    encoding: "Encoding | None",
     compression: "Compression",
     slide: str | None,
     run: Path | None,

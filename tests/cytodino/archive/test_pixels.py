@@ -266,6 +266,7 @@ class TestFaults:
             ("zstd", b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little") + bytes(20)),
             ("zstd", b"\x28\xb5\x2f\xfd"),
             ("lz4", (1 << 40).to_bytes(8, "big") + (1 << 30).to_bytes(4, "big") + bytes(50)),
+            ("lz4", (1 << 40).to_bytes(8, "big") + 2 * (360).to_bytes(4, "big") + bytes(360)),
             ("lz4", (360).to_bytes(8, "big") + bytes(4) + bytes(50)),
             ("lz4", (360).to_bytes(8, "big") + (360).to_bytes(4, "big") + b"\xff" * 8),
             ("lz4", (360).to_bytes(8, "big") + (360).to_bytes(4, "big") + b"\0\0"),

@@ -38,7 +38,7 @@ def test_it_prints_the_path_and_says_what_it_chose(images, tmp_path):
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{tmp_path / 'a.h5'}\n"
     assert "4 crops of 8 x 9 px, 4 labelled with 3 of the 21 classes" in result.stderr
-    assert "encoding jpeg (the files' own bytes)" in result.stderr
+    assert "encoding raw (pixels) because" in result.stderr
     assert "passed over 1 file that is no image" in result.stderr
     with open_archive(tmp_path / "a.h5") as opened:
         assert opened.ids == list(NAMES)
@@ -50,7 +50,7 @@ def test_raw_pixels_with_compression_and_a_name(images, tmp_path):
         images, tmp_path / "a.h5", "--encoding", "raw", "--compression", "gzip", "--slide", "S 1"
     )
     assert result.exit_code == 0, result.output
-    assert "encoding raw (pixels compressed with gzip)" in result.stderr
+    assert "encoding raw (pixels compressed with gzip) as asked for" in result.stderr
     with open_archive(tmp_path / "a.h5") as opened:
         assert (opened.filters, opened.slide) == (("gzip",), "S 1")
 
@@ -61,6 +61,29 @@ def test_unlabelled_images_of_many_sizes(tmp_path):
         Image.new("RGB", (size, size)).save(tmp_path / "flat" / f"{size}.png")
     result = call(tmp_path / "flat", tmp_path / "a.h5")
     assert "5 crops of 4 x 4, 5 x 5, 6 x 6 px and 2 other sizes, unlabelled" in result.stderr
+    assert "encoding jpeg (the files' own bytes) because the crops differ" in result.stderr
+
+
+def test_jpeg_files_stay_as_they_are(images, tmp_path):
+    Image.new("RGB", (8, 9)).save(images / "NGS" / "e.jpg")
+    result = call(images, tmp_path / "a.h5")
+    assert "encoding jpeg (the files' own bytes) because from a disk" in result.stderr
+    with open_archive(tmp_path / "a.h5") as opened:
+        assert opened.encoded(4) == (images / "NGS" / "e.jpg").read_bytes()
+
+
+def test_a_compression_alone_is_of_pixels(images, tmp_path):
+    result = call(images, tmp_path / "a.h5", "--compression", "zstd")
+    assert "encoding raw (pixels compressed with zstd) for zstd" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_an_archive_packed_again_is_written_as_its_crops_are_read_fastest(
+    images, tmp_path, encoding
+):
+    assert call(images, tmp_path / "a.h5", "--encoding", encoding).exit_code == 0
+    result = call(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert "encoding raw (pixels) because" in result.stderr
 
 
 def test_an_archive_can_be_packed_again(images, tmp_path):
@@ -91,7 +114,7 @@ def test_one_part_of_a_run(images, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [
-        ["--compression", "gzip"],
+        ["--encoding", "jpeg", "--compression", "gzip"],
         ["--run", "."],
         ["--part", "test"],
         ["--encoding", "webp"],
