@@ -161,10 +161,10 @@ def load_average() -> float | None:
 def _plan(
     subject: Configuration, scenarios: Sequence[Scenario], batch_sizes: Sequence[int]
 ) -> list[tuple[Configuration, list[_Case]]]:
-    """Say how a subject is opened for its scenarios: once, but OpenVINO for each as suits it."""
+    """Say how a subject is opened: on the CPU for each scenario as suits it, else once for both."""
     single = [_Case(SINGLE_STREAM, 1)] if SINGLE_STREAM in scenarios else []
     offline = [_Case(OFFLINE, size) for size in batch_sizes] if OFFLINE in scenarios else []
-    if subject.engine != "openvino":
+    if subject.engine == "pytorch" or subject.device == "cuda":
         return [(subject, single + offline)]
     goals = ((subject.model_copy(update={"goal": "latency"}), single), (subject, offline))
     return [(configuration, cases) for configuration, cases in goals if cases]

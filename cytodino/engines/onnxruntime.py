@@ -1,7 +1,7 @@
 """ONNX Runtime: CPU, CUDA and TensorRT, at the options that parity needs."""
 
 import ctypes
-from importlib import metadata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.engines.base import CheckedEngine, EngineDescription
+from cytodino.engines.onnxruntime_library import (
+    conflicting_wheels,
+    import_onnxruntime,
+    wheel_warnings,
+)
 from cytodino.engines.tensorrt import TENSORRT, tensorrt_provider
-from cytodino.errors import EngineError, MissingExtraError, MissingPathError
+from cytodino.errors import EngineError, MissingPathError
 from cytodino.machine import cores_available
 
 __all__ = ["OnnxRuntimeEngine", "conflicting_wheels", "import_onnxruntime", "require_device"]
@@ -44,8 +49,19 @@ ERRORS_ONLY = 3
 """Severity of onnxruntime's own log: warnings about nodes on the CPU are not for users."""
 
 
+GOALS = ("throughput", "latency")
+UNFUSED = ["SkipLayerNormFusion"]
+"""The operator that it makes of a sum and a LayerNormalization takes four times as long on the CPU
+(measured, 1.32: 518 against 115 microseconds)."""
+
+
 class OnnxRuntimeEngine(CheckedEngine):
     """An ONNX model on ONNX Runtime.
+
+    On the CPU, for throughput, every crop is a request of its own with one thread, and as many
+    compute side by side as there are threads: the activations of one crop fit into a core's cache,
+    and no operator waits for another thread. A batch of 8 on all threads took 1.2 times as long in
+    FP32 and 1.3 times in INT8. A crop's answer is then the same to the bit in whatever batch.
 
     Parameters
     ----------
@@ -58,7 +74,9 @@ class OnnxRuntimeEngine(CheckedEngine):
     provider : str, optional
         `tensorrt.TENSORRT` takes that on cuda, in place of CUDA's own kernels.
     threads : int, optional
-        Threads of one operator; by default this process's share of the cores.
+        By default this process's share of the cores.
+    goal : {"throughput", "latency"}
+        On the CPU: a crop for each thread, or all threads in each operator.
     notes : tuple of str
         What the caller has to say about the choice; they stand among the warnings.
     cache : Path, optional
@@ -82,23 +100,29 @@ class OnnxRuntimeEngine(CheckedEngine):
         device: str = "auto",
         provider: str | None = None,
         threads: int | None = None,
+        goal: str = "throughput",
         notes: tuple[str, ...] = (),
         cache: Path | None = None,
     ) -> None:
         ort = import_onnxruntime()
         if not model.is_file():
             raise MissingPathError(model)
-        self.variant = variant
+        if goal not in GOALS:
+            raise EngineError(f"there is no goal {goal}", mend=f"use {' or '.join(GOALS)}")
+        self.variant, self._goal = variant, goal
         self._version: str = ort.__version__
         self._threads = threads or cores_available()
         self._failures = _failure_types(ort)
-        self._warnings = notes + _wheel_warnings()
+        self._warnings = notes + wheel_warnings()
         providers = _choose_providers(ort, device)
         if provider == TENSORRT:
             providers.insert(0, tensorrt_provider(ort, model, variant, cache))
         try:
             self._session = ort.InferenceSession(
-                str(model), self._session_options(ort), providers=providers
+                str(model),
+                self._session_options(ort),
+                providers=providers,
+                **({"disabled_optimizers": UNFUSED} if providers == [CPU] else {}),
             )
         except self._failures as error:
             raise EngineError(
@@ -113,6 +137,8 @@ class OnnxRuntimeEngine(CheckedEngine):
         self._refuse_another_provider(provider)
         if self.device == "cuda":
             self._refuse_computing_on_the_cpu()
+        self._crop_by_crop = self.device == "cpu" and goal == "throughput"
+        self._pool = ThreadPoolExecutor(self._threads) if self._crop_by_crop else None
 
     def describe(self) -> EngineDescription:
         """Say what computes: engine, variant, device, provider, version, options, warnings."""
@@ -125,6 +151,8 @@ class OnnxRuntimeEngine(CheckedEngine):
             options={
                 "graph_optimization": "all",
                 "threads": self._threads,
+                "goal": self._goal,
+                "crop_by_crop": self._crop_by_crop,
                 "spinning": False,
                 "tf32": False,
             },
@@ -132,6 +160,11 @@ class OnnxRuntimeEngine(CheckedEngine):
         )
 
     def _infer(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._pool is None:
+            return self._run(crops)
+        return np.concatenate(list(self._pool.map(self._run, np.split(crops, len(crops)))))
+
+    def _run(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         try:
             (logits,) = self._session.run(["logits"], {"crops": np.ascontiguousarray(crops)})
         except self._failures as error:
@@ -142,12 +175,14 @@ class OnnxRuntimeEngine(CheckedEngine):
         return np.asarray(logits)
 
     def _release(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
         del self._session
 
     def _session_options(self, ort: Any) -> Any:
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = 1 if self._goal == "throughput" else self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = ERRORS_ONLY
         # Spinning threads starve whatever else runs in the process: PyTorch up to 50 times
@@ -189,43 +224,6 @@ class OnnxRuntimeEngine(CheckedEngine):
                 f"to the CPU, behind {self._provider}",
                 mend="use another version of onnxruntime-gpu, or give --device cpu",
             )
-
-
-def import_onnxruntime() -> Any:
-    """Import onnxruntime, or say how to get it.
-
-    Raises
-    ------
-    MissingExtraError
-        If neither wheel is installed.
-    """
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "cpu") from error
-    return ort
-
-
-def conflicting_wheels() -> bool:
-    """Tell whether both onnxruntime wheels are installed: one has overwritten the other."""
-    return all(_is_installed(name) for name in ("onnxruntime", "onnxruntime-gpu"))
-
-
-def _wheel_warnings() -> tuple[str, ...]:
-    if not conflicting_wheels():
-        return ()
-    return (
-        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
-        "run: pip uninstall onnxruntime onnxruntime-gpu, then install the one you need",
-    )
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def require_device(device: str) -> None:

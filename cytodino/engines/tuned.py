@@ -48,9 +48,10 @@ class Configuration(_Record):
     device: str = "cpu"
     """cpu or cuda."""
     threads: int | None = Field(None, ge=1)
-    """Of one operator in onnxruntime, of all streams together in openvino."""
+    """Of all that computes side by side, together."""
     goal: Goal = "throughput"
-    """Sets what openvino is not told below."""
+    """onnxruntime: a crop for each thread, or all threads in each operator; in openvino, what it is
+    not told below."""
     streams: int | None = Field(None, ge=1)
     """openvino: parts that compute side by side and share out the threads."""
     crops_per_request: int | None = Field(None, ge=1)
@@ -202,6 +203,7 @@ def open_configuration(
             variant=wanted.variant,
             device=wanted.device,
             threads=wanted.threads,
+            goal=wanted.goal,
             notes=notes,
         )
     if wanted.engine == "openvino":

@@ -142,11 +142,11 @@ def test_every_variant_is_timed_in_both_scenarios(bench: Bench) -> None:
     report = measure_latency(bench.path, batch_sizes=(2, 4), rounds=12)
 
     names = [(one.description.engine, one.description.variant) for one in report.loaded]
-    assert names == [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
-    for one in report.loaded:
-        found = [(t.scenario, t.batch_size, len(t.calls_ms)) for t in one.timings]
-        single = 12 * latency.QUERIES_A_ROUND
-        assert found == [("single stream", 1, single), ("offline", 2, 12), ("offline", 4, 12)]
+    assert names == [("onnxruntime", "fp32")] * 2 + [("onnxruntime", "int8")] * 2
+    single = [("single stream", 1, 12 * latency.QUERIES_A_ROUND)]
+    both = [("offline", 2, 12), ("offline", 4, 12)]
+    for one, expected in zip(report.loaded, [single, both] * 2, strict=True):
+        assert [(t.scenario, t.batch_size, len(t.calls_ms)) for t in one.timings] == expected
         for timing in one.timings:
             assert 0 < min(timing.calls_ms) <= timing.p50_ms <= max(timing.calls_ms)
         assert one.start == START
@@ -162,13 +162,14 @@ def test_one_scenario_alone_can_be_asked_for(bench: Bench) -> None:
     assert bench.started[0][1] == 1
 
 
-def test_openvino_is_opened_for_each_scenario_as_suits_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_on_the_cpu_an_engine_is_opened_for_each_scenario_as_suits_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     monkeypatch.setattr(
         latency,
         "find_subjects",
-        lambda *_, **__: [Configuration(engine="openvino", variant="int8")],
+        lambda *_, **__: [Configuration(engine=engine, variant="int8")],
     )
     report = measure_latency(bench.path, batch_sizes=(8,), rounds=1)
     assert [(found.goal, size) for found, size in bench.started] == [
@@ -208,7 +209,8 @@ def test_a_batch_larger_than_the_crops_repeats_them(bench: Bench) -> None:
 def test_parity_stands_beside_the_speed(bench: Bench) -> None:
     bench.wrong_variant = "int8"
 
-    right, wrong = measure_latency(bench.path, batch_sizes=(1,), rounds=1).loaded
+    found = measure_latency(bench.path, scenarios=("offline",), batch_sizes=(1,), rounds=1)
+    right, wrong = found.loaded
 
     assert (right.agreement, right.parity_n, right.verdict) == (1.0, 11, "unproven")
     assert right.probability_max < 1e-6
@@ -261,7 +263,7 @@ def test_a_device_that_does_not_open_is_left_out_aloud_unless_it_was_named(
 
     report = measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
 
-    assert [one.description.device for one in report.loaded] == ["cpu", "cpu"]
+    assert [one.description.device for one in report.loaded] == ["cpu"] * 4
     assert "without fp32 on onnxruntime (cuda): CUDA does not load" in said
     with pytest.raises(EngineError, match="CUDA does not load"):
         measure_latency(bench.path, device="cuda")
@@ -276,7 +278,7 @@ def test_what_an_engine_warns_of_is_said(bench: Bench, monkeypatch: pytest.Monke
     )
     said: list[str] = []
     measure_latency(bench.path, batch_sizes=(1,), rounds=1, say=said.append)
-    assert said.count("warning: two wheels") == 2
+    assert said.count("warning: two wheels") == 4
 
 
 def test_a_busy_machine_is_said_and_recorded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +310,8 @@ def test_energy_is_counted_where_the_machine_tells(
     monkeypatch.setattr(latency, "EnergyMeter", Meter)
     report = measure_latency(bench.path, batch_sizes=(4,), rounds=3)
     assert report.energy_sources == ("package-0",)
-    assert [t.joules_a_crop for t in report.loaded[0].timings] == [8.0, 2.0]
+    timings = [timing for one in report.loaded[:2] for timing in one.timings]
+    assert [timing.joules_a_crop for timing in timings] == [8.0, 2.0]
 
 
 def test_a_machine_that_tells_of_no_energy_is_measured_without(
@@ -365,7 +368,7 @@ def test_the_command_prints_speed_and_parity_and_writes_json(
     assert str(file) in result.stdout.replace("\n", "")
     assert "without pytorch" in result.stderr
     report = LatencyReport.model_validate_json(file.read_text())
-    assert [timing.batch_size for timing in offline(report)[0]] == [1, 2]
+    assert [timing.batch_size for timing in offline(report)[1]] == [1, 2]
     assert json.loads(file.read_text())["machine"]["cores"] >= 1
     assert [path.name for path in tmp_path.iterdir()] == ["latency.json"]
 
@@ -419,7 +422,11 @@ def test_the_installed_program_times_a_real_bundle(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "onnxruntime (cpu)" in done.stdout
-    (one,) = LatencyReport.model_validate_json(file.read_text()).loaded
+    single, one = LatencyReport.model_validate_json(file.read_text()).loaded
+    assert [found.description.options["goal"] for found in (single, one)] == [
+        "latency",
+        "throughput",
+    ]
     assert one.parity_n == GOLDEN_CELLS
     assert one.agreement == 1.0
     assert one.description.provider == "CPUExecutionProvider"

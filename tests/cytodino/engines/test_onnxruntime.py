@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,51 @@ def test_the_graph_is_optimised_in_full_and_threads_do_not_spin(model_path: Path
         options = engine._session.get_session_options()
         assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_for_throughput_every_crop_is_a_request_and_for_latency_all_are_one(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (5, 40, 36, 3), dtype=np.uint8)
+    sizes: list[int] = []
+    run = OnnxRuntimeEngine._run
+
+    def count(self: OnnxRuntimeEngine, part: np.ndarray) -> np.ndarray:
+        sizes.append(len(part))
+        return run(self, part)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_run", count)
+    answers = {}
+    for goal, threads in (("throughput", 1), ("latency", 2)):
+        with OnnxRuntimeEngine(model_path, threads=2, goal=goal) as engine:
+            answers[goal] = engine.logits(crops)
+            assert engine._session.get_session_options().intra_op_num_threads == threads
+            assert engine.describe().options["goal"] == goal
+            assert engine.describe().options["crop_by_crop"] is (goal == "throughput")
+    assert sizes == [1, 1, 1, 1, 1, 5]
+    assert np.abs(answers["throughput"] - answers["latency"]).max() < 1e-5
+
+
+def test_for_throughput_a_crop_says_the_same_to_the_bit_in_any_batch(model_path: Path) -> None:
+    crops = np.random.default_rng(1).integers(0, 256, (7, 40, 36, 3), dtype=np.uint8)
+    with OnnxRuntimeEngine(model_path, threads=3) as engine:
+        whole = engine.logits(crops)
+        assert np.array_equal(engine.logits(crops[::-1])[::-1], whole)
+        assert np.array_equal(engine.logits(crops[4:5]), whole[4:5])
+
+
+def test_several_callers_at_once_get_their_own_answers(model_path: Path) -> None:
+    sets = np.random.default_rng(2).integers(0, 256, (6, 4, 40, 36, 3), dtype=np.uint8)
+    with OnnxRuntimeEngine(model_path, threads=2) as engine:
+        expected = [engine.logits(crops) for crops in sets]
+        with ThreadPoolExecutor(4) as callers:
+            found = list(callers.map(engine.logits, sets))
+    assert all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
+
+
+def test_a_goal_that_there_is_none_of(model_path: Path) -> None:
+    with pytest.raises(EngineError, match="no goal comfort"):
+        OnnxRuntimeEngine(model_path, goal="comfort")
 
 
 def test_cuda_without_its_provider_is_an_error(model_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""ONNX Runtime's library: imported with a hint where it is missing, its two wheels told apart."""
+
+from importlib import metadata
+from typing import Any
+
+from cytodino.errors import MissingExtraError
+
+__all__ = ["conflicting_wheels", "import_onnxruntime", "wheel_warnings"]
+
+
+def import_onnxruntime() -> Any:
+    """Import onnxruntime, or say how to get it.
+
+    Raises
+    ------
+    MissingExtraError
+        If neither wheel is installed.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "cpu") from error
+    return ort
+
+
+def conflicting_wheels() -> bool:
+    """Tell whether both onnxruntime wheels are installed: one has overwritten the other."""
+    return all(_is_installed(name) for name in ("onnxruntime", "onnxruntime-gpu"))
+
+
+def wheel_warnings() -> tuple[str, ...]:
+    """Say what to do where `conflicting_wheels`; else nothing."""
+    if not conflicting_wheels():
+        return ()
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
+        "run: pip uninstall onnxruntime onnxruntime-gpu, then install the one you need",
+    )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
