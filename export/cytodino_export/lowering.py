@@ -12,6 +12,7 @@ from cytodino_export.fp16_ranges import to_examined_fp16
 from cytodino_export.gate import Candidate, Gate
 from cytodino_export.int8 import Int8Report
 from cytodino_export.int8_process import quantise_in_child
+from cytodino_export.memory import give_back
 from cytodino_export.quantisation_cells import CellSet
 
 __all__ = ["Lowered", "judge_file", "lower"]
@@ -74,6 +75,7 @@ def lower(
     if "int8" in precisions:
         say(f"quantising to int8, calibrated on {len(calibration.crops)} cells")
         found.models["int8"] = source.with_name("model.int8.onnx")
+        give_back()
         found.int8 = quantise_in_child(
             source,
             found.models["int8"],
