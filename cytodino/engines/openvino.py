@@ -136,6 +136,8 @@ class OpenVinoEngine(CheckedEngine):
                 mend="export the run again, or use another version of openvino",
             ) from error
         self._warnings = notes + self._check_options(precision, streams)
+        self.from_cache = all(one.get_property("LOADED_FROM_CACHE") for one in self._compiled)
+        """Whether it was compiled before: no option, as it changes from one opening to the next."""
 
     def describe(self) -> EngineDescription:
         """Say what computes: engine, variant, device, provider, version, options, warnings."""
@@ -224,7 +226,6 @@ class OpenVinoEngine(CheckedEngine):
             "crops_per_request": self._chunk,
             "pinning": self._compiled[0].get_property("ENABLE_CPU_PINNING"),
             "tf32": False,  # a format of GPUs; said because every engine says it
-            "from_cache": all(one.get_property("LOADED_FROM_CACHE") for one in self._compiled),
         }
         if streams is None or streams == len(self._compiled):
             return ()

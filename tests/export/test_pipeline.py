@@ -15,6 +15,7 @@ from cytodino.bundle.golden import check_golden, load_golden
 from cytodino.bundle.verification import verify_bundle
 from cytodino.cells import open_cells
 from cytodino.engines import open_engine
+from cytodino.engines.openvino import OpenVinoEngine
 from cytodino.engines.openvino_library import import_openvino, supports_bf16
 from cytodino.engines.pytorch import open_reference
 from cytodino.engines.selection import Target
@@ -190,7 +191,8 @@ def test_verify_leaves_the_compiled_models_that_classify_starts_from(
     monkeypatch.setattr("cytodino.bundle.verification.probe", lambda *a, **o: None)
     verify_bundle(exported.bundle)
     with open_engine(open_bundle(exported.bundle), engine="openvino", variant="fp32") as engine:
-        assert engine.describe().options["from_cache"]
+        assert isinstance(engine, OpenVinoEngine)
+        assert engine.from_cache
 
 
 def test_the_parity_chain_can_be_read_back(exported: ExportResult) -> None:

@@ -269,7 +269,7 @@ class TestCache:
         found = []
         for _ in range(2):
             with OpenVinoEngine(model_path, cache=tmp_path) as engine:
-                found.append((engine.describe().options["from_cache"], engine.logits(draw(5))))
+                found.append((engine.from_cache, engine.logits(draw(5))))
         assert [loaded for loaded, _ in found] == [False, True]
         assert np.array_equal(found[0][1], found[1][1])
 
@@ -285,7 +285,7 @@ class TestCache:
             content[position] ^= 0x40
         blob.write_bytes(content)
         with OpenVinoEngine(model_path, cache=tmp_path) as engine:
-            assert engine.describe().options["from_cache"] is False
+            assert engine.from_cache is False
             assert np.array_equal(engine.logits(draw(5)), expected)
 
     def test_another_model_shape_or_option_is_another_entry(
