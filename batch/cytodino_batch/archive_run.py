@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from cytodino.archive import Archive, open_archive
 from cytodino.console import message
 from cytodino.errors import InputError
+from cytodino_batch.digest import FileDigest
 from cytodino_batch.extras import name_extras
 from cytodino_batch.finishing import finish_archive
 from cytodino_batch.header import Header, key_changes, listed, result_changes
@@ -24,7 +25,7 @@ from cytodino_batch.provenance import (
     describe_provenance,
     describe_run,
 )
-from cytodino_batch.records import Sample
+from cytodino_batch.records import Digest, Sample
 from cytodino_batch.results import remove_results
 from cytodino_batch.session import Session
 from cytodino_batch.stream import classify_rows
@@ -54,8 +55,9 @@ def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> 
     with (
         open_archive(task.planned.path, options=options.read, probe=True) as archive,
         hold(task.lock),
+        FileDigest(task.planned.path) as digest,
     ):
-        return _ArchiveRun(task, archive, session, options, started).run()
+        return _ArchiveRun(task, archive, session, options, started, digest).run()
 
 
 class _ArchiveRun:
@@ -68,14 +70,14 @@ class _ArchiveRun:
         session: Session,
         options: ClassifyOptions,
         started: datetime,
+        digest: FileDigest,
     ) -> None:
         self._task, self._archive, self._session = task, archive, session
-        self._options, self._started = options, started
+        self._options, self._started, self._digest = options, started, digest
         self._name = task.planned.name
         self._span = task.span or (0, archive.n)
         for note in archive.notes:
             message(f"warning: {self._name}: {note}")
-        self._section = describe_archive(task.planned, archive)
 
     def run(self) -> Outcome:
         if self._options.restart:
@@ -85,8 +87,7 @@ class _ArchiveRun:
         contents, header = self._where_to_begin()
         sample = self._sample(header, contents)
         self._classify(header, contents, sample)
-        resumed = contents.reached - header.start if contents else 0
-        return self._finish(header, resumed) if self._task.shard is None else self._hand_over()
+        return self._finish(header, contents) if self._task.shard is None else self._hand_over()
 
     def _forget(self) -> None:
         remove_results(self._task.planned.folder)
@@ -101,15 +102,15 @@ class _ArchiveRun:
             self._refuse(("the version of cytodino",))
         if summary is not None:
             recorded = summary.provenance.batch_size
-            self._refuse(result_changes(summary, self._header(recorded)))
+            self._refuse(result_changes(summary, self._known(recorded)))
             self._task.journal.unlink(missing_ok=True)
             return Outcome.of(self._task.planned, summary, f"finished before; {START_AGAIN}")
         part = read_journal(self._task.part)
         if part is None or not part.complete:
             return None
         recorded = part.header.provenance.batch_size
-        self._refuse(key_changes(part.header, self._header(recorded)))
-        return Outcome(self._task.planned, "part", tally(part), reason="finished before")
+        self._refuse(key_changes(part.header, self._known(recorded)))
+        return Outcome(self._task.planned, "part", part.tally, reason="finished before")
 
     def _refuse(self, changes: tuple[str, ...]) -> None:
         if changes:
@@ -118,6 +119,10 @@ class _ArchiveRun:
                 where=self._task.planned.folder,
                 mend=START_AGAIN,
             )
+
+    def _known(self, recorded_batch: int) -> Header:
+        """Describe this run with the archive's hash, to be held against an earlier one."""
+        return self._header(recorded_batch).with_digest(self._digest.result())
 
     def _header(self, recorded_batch: int | None = None) -> Header:
         """Describe this run; an automatic batch size gives way to the one that was recorded."""
@@ -128,7 +133,7 @@ class _ArchiveRun:
         live = self._session.reference is not None
         start, stop = self._span
         return Header(
-            archive=self._section,
+            archive=describe_archive(self._task.planned, self._archive, sha256=""),
             parity=describe_parity(self._session, self._options),
             provenance=describe_provenance(self._session, self._options, batch_size=batch_size),
             live_limits=manifest.limits[engine.variant] if live else None,
@@ -150,7 +155,10 @@ class _ArchiveRun:
                 message(f"{self._name}: the journal is unreadable; starting again")
             return None, self._header()
         before = contents.header
-        header = self._header(before.provenance.batch_size)
+        if not before.archive.sha256:
+            message(f"{self._name}: stopped before it was read through once; starting again")
+            return None, self._header()
+        header = self._known(before.provenance.batch_size)
         changes = key_changes(before, header)
         if changes:
             message(f"{self._name}: starting again, for {listed(changes)} changed")
@@ -188,7 +196,7 @@ class _ArchiveRun:
         """Do the rows that the journal does not hold."""
         reached = contents.reached if contents is not None else header.start
         # Read before the reading thread starts, so that a damaged table fails at once.
-        ids, coords = self._archive.ids, self._archive.coords
+        names, coords = self._archive.names, self._archive.coords
         path = self._task.journal
         journal = Journal.begin(path, header) if contents is None else Journal(path, contents.size)
         with (
@@ -207,28 +215,33 @@ class _ArchiveRun:
         ):
             if sample is not None and (contents is None or sample is not contents.sample):
                 journal.append(sample)
+            hashed = contents is not None
             for block in blocks:
+                if not hashed and self._digest.ready:
+                    journal.append(Digest(self._digest.result()))
+                    hashed = True
                 rows = slice(block.start, block.stop)
                 here = None if coords is None else coords[rows]
-                journal.append(replace(block, ids=ids[rows], coords=here))
+                journal.append(replace(block, ids=names[rows], coords=here))
                 interruption.check()
+            if not hashed:
+                journal.append(Digest(self._digest.result()))
             journal.flush()
 
-    def _finish(self, header: Header, resumed: int) -> Outcome:
+    def _finish(self, header: Header, earlier: Contents | None) -> Outcome:
         """Write the results, and then remove the journal."""
         contents = read_journal(self._task.journal)
-        blocks = contents.blocks if contents is not None else ()
-        before = sum(len(block.rows) for block in blocks if block.stop <= header.start + resumed)
+        before = earlier.tally if earlier is not None else Tally(0, 0)
         summary = finish_archive(
             self._task.planned.folder,
-            header,
+            header.with_digest(self._digest.result()),
             [contents] if contents is not None else [],
             lambda classified: describe_run(
                 started=self._started,
-                classified=classified - before,
+                classified=classified - before.classified,
                 archive=header.archive_path,
                 bundle=header.bundle_path,
-                resumed_rows=resumed,
+                resumed_rows=before.classified + before.quarantined,
             ),
             archive=self._task.planned.path,
         )
@@ -241,12 +254,4 @@ class _ArchiveRun:
         self._task.journal.replace(self._task.part)
         sync_folder(self._task.planned.folder)
         part = read_journal(self._task.part)
-        return Outcome(self._task.planned, "part", None if part is None else tally(part))
-
-
-def tally(contents: Contents) -> Tally:
-    """Count what a journal holds."""
-    return Tally(
-        sum(len(block.rows) for block in contents.blocks),
-        sum(len(block.quarantined) for block in contents.blocks),
-    )
+        return Outcome(self._task.planned, "part", None if part is None else part.tally)

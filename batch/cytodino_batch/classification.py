@@ -1,6 +1,6 @@
 """What came of one archive's rows, and what follows from it for each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.statistics import softmax
-from cytodino.taxonomy import CODES, CRITICAL
+from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES
+from cytodino.texts import Texts
 from cytodino_batch.stream import Block, QuarantinedRow
 
-ROWS_AT_ONCE = 8192
-"""Rows whose probabilities are in memory together, 6 MB with what it takes to compute them."""
+ROWS_AT_ONCE = 2048
+"""Rows whose probabilities are in memory together, 1.5 MB with what it takes to compute them."""
 
 _CRITICAL_INDICES = np.array([index for index, code in enumerate(CODES) if code in CRITICAL])
 
@@ -35,22 +36,35 @@ class Classification:
 
     @classmethod
     def from_blocks(
-        cls,
-        blocks: Sequence[Block],
-        *,
-        ids: Sequence[str],
-        coords: NDArray[np.generic] | None,
-        review_below: float,
+        cls, blocks: Iterable[Block], *, rows: int, classified: int, review_below: float
     ) -> "Classification":
-        """Put the blocks of a whole archive together."""
-        return cls(
-            rows=np.concatenate([block.rows for block in blocks]),
-            logits=np.concatenate([block.logits for block in blocks]),
-            quarantined=tuple(row for block in blocks for row in block.quarantined),
-            ids=ids,
-            coords=coords,
-            review_below=review_below,
-        )
+        """Put the blocks of a whole archive together, each let go of before the next is asked for.
+
+        Parameters
+        ----------
+        blocks : iterable of Block
+            In row order, without a gap, with ids, and with coordinates or without.
+        rows, classified : int
+            Of the archive, and of those in the blocks' logits.
+        review_below : float
+        """
+        numbers = np.empty(classified, dtype=np.int64)
+        logits = np.empty((classified, N_CLASSES), dtype=np.float32)
+        coords: NDArray[np.generic] | None = None
+        quarantined: list[QuarantinedRow] = []
+        ids = Texts()
+        done = 0
+        for block in blocks:
+            here = slice(done, done + len(block.rows))
+            numbers[here], logits[here] = block.rows, block.logits
+            done = here.stop
+            quarantined += block.quarantined
+            ids.extend(block.ids)
+            if block.coords is not None:
+                if coords is None:
+                    coords = np.empty((rows, 2), dtype=block.coords.dtype)
+                coords[block.start : block.stop] = block.coords
+        return cls(numbers, logits, tuple(quarantined), ids, coords, review_below)
 
     def parts(self) -> Iterator[slice]:
         """Cut the classified rows into parts of which all can be held at once."""

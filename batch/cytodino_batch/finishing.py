@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from cytodino.errors import InputError
 from cytodino_batch.classification import Classification
 from cytodino_batch.extras import extra_files
@@ -49,13 +47,11 @@ def finish_archive(
     OSError
         If the disk refuses; nothing is written then.
     """
-    blocks = [block for part in parts for block in part.blocks]
-    _require_all_rows(folder, header, [(block.start, block.stop) for block in blocks])
-    coords = [block.coords for block in blocks if block.coords is not None]
+    _require_all_rows(folder, header, parts)
     result = Classification.from_blocks(
-        blocks,
-        ids=[name for block in blocks for name in block.ids],
-        coords=np.concatenate(coords) if coords else None,
+        (block for part in parts for block in part.blocks()),
+        rows=header.archive.rows,
+        classified=sum(part.tally.classified for part in parts),
         review_below=header.provenance.review_below,
     )
     parity, provenance = header.parity, header.provenance
@@ -89,12 +85,11 @@ def finish_archive(
     return summary
 
 
-def _require_all_rows(folder: Path, header: Header, spans: Sequence[tuple[int, int]]) -> None:
+def _require_all_rows(folder: Path, header: Header, parts: Sequence[Contents]) -> None:
     reached = 0
-    for start, stop in spans:
-        if start != reached:
-            break
-        reached = stop
+    for part in parts:
+        if part.header.start == reached:
+            reached = part.reached
     if reached != header.archive.rows:
         raise InputError(
             f"rows from {reached} on are missing, of {header.archive.rows}",

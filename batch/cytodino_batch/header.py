@@ -42,6 +42,11 @@ class Header(BaseModel):
         except ValidationError:
             return None
 
+    def with_digest(self, sha256: str) -> "Header":
+        """Add the archive's hash."""
+        archive = self.archive.model_copy(update={"sha256": sha256})
+        return self.model_copy(update={"archive": archive})
+
     def text(self) -> bytes:
         """Give the header as JSON."""
         return self.model_dump_json().encode()

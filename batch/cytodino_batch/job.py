@@ -6,6 +6,7 @@ import click
 
 from cytodino.console import message
 from cytodino_batch.extras import name_extras
+from cytodino_batch.heap import share_one_heap
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.outcome import DONE, FAILED_SOME
 from cytodino_batch.plan import PlannedArchive, plan_archives
@@ -35,6 +36,7 @@ def run_job(options: ClassifyOptions) -> int:
         If bundle or engine cannot be used; before the first crop.
     """
     name_extras(options)  # a missing library is said first
+    share_one_heap()
     planned = plan_archives(options.archives, options.out)
     with open_session(options) as session:
         for line in session_lines(session):

@@ -2,9 +2,9 @@
 
 One file: a line that names the format, then records. A record is its kind, the length of its
 content, a crc32 over all three, and the content. The first is the header, which says what the
-blocks belong to; the second, in live parity, PyTorch's answers on the sample; the rest are blocks
-in row order. Whatever a crash leaves behind a whole record is cut off when the file is opened
-again.
+blocks belong to; among the others are the archive's hash, as soon as it is known, and, in live
+parity, PyTorch's answers on the sample; the rest are blocks in row order. Whatever a crash leaves
+behind a whole record is cut off when the file is opened again.
 
 A record is handed to the system when it is appended, and forced to the disk within about a second
 (`SYNC_SECONDS`) and when the journal is closed: a process that is killed loses the block in hand,
@@ -14,6 +14,7 @@ a power cut a second's blocks more.
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cytodino.errors import InputError
 from cytodino_batch.header import Header
+from cytodino_batch.outcome import Tally
 from cytodino_batch.records import (
     BLOCK,
+    DIGEST,
     FRAME_BYTES,
     HEADER,
     MAGIC,
     SAMPLE,
+    Digest,
     Sample,
     decode_block,
     decode_sample,
@@ -41,32 +46,57 @@ from cytodino_batch.stream import Block
 SYNC_SECONDS = 1.0
 """A disk may take tens of milliseconds to confirm; a second's work is cheap to do again."""
 
+Record = Block | Sample | Digest
+
 MAX_WAITING = 2
 """Blocks that wait for the disk, at most."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a journal holds, as far as it is whole."""
+    """What a journal holds, as far as it is whole; its blocks are read when they are wanted."""
 
+    path: Path
     header: Header
+    """With the archive's hash; without, where the journal ends before it."""
     sample: Sample | None
-    blocks: tuple[Block, ...]
-    """Without a gap, from the header's first row on."""
+    reached: int
+    """The first row that is still to be done."""
+    tally: Tally
+    """Of the rows that are done."""
     size: int
     """Bytes from the start of the file to the end of the last whole record."""
     dropped: int
     """Bytes behind them."""
 
     @property
-    def reached(self) -> int:
-        """The first row that is still to be done."""
-        return self.blocks[-1].stop if self.blocks else self.header.start
-
-    @property
     def complete(self) -> bool:
         """Tell whether every row of the header's is done."""
-        return self.reached == self.header.stop
+        return self.reached == self.header.stop and bool(self.header.archive.sha256)
+
+    def blocks(self) -> Iterator[Block]:
+        """Read the blocks, without a gap from the header's first row on, one at a time.
+
+        Raises
+        ------
+        InputError
+            If they are no longer what they were when the journal was read.
+        OSError
+            If the disk refuses.
+        """
+        reached = self.header.start
+        with self.path.open("rb") as file:
+            for kind, content in whole_records(file, self.size):
+                if kind == BLOCK and reached < self.reached:
+                    block = decode_block(content)
+                    reached = block.stop
+                    yield block
+        if reached != self.reached:
+            raise InputError(
+                f"was damaged while it was read, at row {reached}",
+                where=self.path,
+                mend="give the same command again: what is whole is kept",
+            )
 
 
 def read_journal(path: Path) -> Contents | None:
@@ -85,27 +115,38 @@ def read_journal(path: Path) -> Contents | None:
         file = path.open("rb")
     except FileNotFoundError:
         return None
-    header, sample = None, None
-    blocks: list[Block] = []
     with file:
         total = os.fstat(file.fileno()).st_size
-        end = len(MAGIC)
-        for kind, content in whole_records(file, total):
-            if header is None:
-                header = Header.parse(content) if kind == HEADER else None
-                if header is None:
-                    return None
-            elif kind == SAMPLE:
-                sample = decode_sample(content)
-            else:
-                block = decode_block(content)
-                if block.start != (blocks[-1].stop if blocks else header.start):
-                    break
-                blocks.append(block)
-            end += FRAME_BYTES + len(content)
-    if header is None:
-        return None
-    return Contents(header, sample, tuple(blocks), end, total - end)
+        records = whole_records(file, total)
+        kind, content = next(records, (b"", b""))
+        header = Header.parse(content) if kind == HEADER else None
+        if header is None:
+            return None
+        return _read_records(
+            path, header, records, (len(MAGIC) + FRAME_BYTES + len(content), total)
+        )
+
+
+def _read_records(
+    path: Path, header: Header, records: Iterator[tuple[bytes, bytes]], sizes: tuple[int, int]
+) -> Contents:
+    end, total = sizes
+    sample, reached, classified, quarantined = None, header.start, 0, 0
+    for kind, content in records:
+        if kind == DIGEST:
+            header = header.with_digest(content.decode())
+        elif kind == SAMPLE:
+            sample = decode_sample(content)
+        else:
+            block = decode_block(content)
+            if block.start != reached:
+                break
+            reached = block.stop
+            classified += len(block.rows)
+            quarantined += len(block.quarantined)
+        end += FRAME_BYTES + len(content)
+    tally = Tally(classified, quarantined)
+    return Contents(path, header, sample, reached, tally, end, total - end)
 
 
 def read_header(path: Path) -> Header | None:
@@ -164,7 +205,7 @@ class Journal:
             raise
         return journal
 
-    def append(self, record: Block | Sample) -> None:
+    def append(self, record: Record) -> None:
         """Hand a record to the writing thread; waits while `MAX_WAITING` are not yet written.
 
         Raises
@@ -206,13 +247,15 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _write_record(self, record: Block | Sample) -> None:
+    def _write_record(self, record: Record) -> None:
         if self._refused:  # a block behind a missing one would never be read
             return
-        if isinstance(record, Sample):
+        if isinstance(record, Block):
+            self._append(frame(BLOCK, encode_block(record)))
+        elif isinstance(record, Sample):
             self._append(frame(SAMPLE, encode_sample(record)))
         else:
-            self._append(frame(BLOCK, encode_block(record)))
+            self._append(frame(DIGEST, record.sha256.encode()))
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 from cytodino.archive import Archive
 from cytodino.machine import installed_versions
-from cytodino.paths import hash_file
 from cytodino_batch.classification import Classification
 from cytodino_batch.differential import count_differential
 from cytodino_batch.options import ClassifyOptions
@@ -24,11 +23,11 @@ from cytodino_batch.summary import (
 )
 
 
-def describe_archive(planned: PlannedArchive, archive: Archive) -> ArchiveSection:
-    """Describe an open archive; reads the whole file once for its sha256."""
+def describe_archive(planned: PlannedArchive, archive: Archive, sha256: str) -> ArchiveSection:
+    """Describe an open archive; its hash is empty as long as it is not known."""
     return ArchiveSection(
         name=planned.name,
-        sha256=hash_file(planned.path),
+        sha256=sha256,
         layout=archive.layout,
         dataset=archive.dataset,
         rows=archive.n,

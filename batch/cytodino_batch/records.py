@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.taxonomy import N_CLASSES
+from cytodino.texts import Texts
 from cytodino_batch.stream import Block, QuarantinedRow
 
 MAGIC = b"cytodino journal 1\n"
 
-HEADER, SAMPLE, BLOCK = b"head", b"samp", b"blck"
+HEADER, DIGEST, SAMPLE, BLOCK = b"head", b"dgst", b"samp", b"blck"
 """Kinds of records."""
 
 _FRAME = struct.Struct("<4sII")
@@ -24,6 +25,14 @@ _LENGTH = struct.Struct("<I")
 
 FRAME_BYTES = _FRAME.size
 """What a record is longer than its content."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """The archive's hash, which is there some time after the header was written."""
+
+    sha256: str
+    """In hex."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,12 @@ def decode_block(content: bytes) -> Block:
     rows = np.setdiff1d(
         np.arange(start, stop), np.array([entry.row for entry in quarantined], dtype=np.int64)
     )
-    logits = np.frombuffer(arrays, "<f4", len(rows) * N_CLASSES).reshape(-1, N_CLASSES)
+    # Copies: a view would keep the whole record in memory, ids and all.
+    logits = np.frombuffer(arrays, "<f4", len(rows) * N_CLASSES).reshape(-1, N_CLASSES).copy()
     coords = None
     if facts["coords"] is not None:
-        coords = np.frombuffer(arrays, facts["coords"], offset=logits.nbytes).reshape(-1, 2)
-    return Block(start, stop, rows, logits, quarantined, tuple(facts["ids"]), coords)
+        coords = np.frombuffer(arrays, facts["coords"], offset=logits.nbytes).reshape(-1, 2).copy()
+    return Block(start, stop, rows, logits, quarantined, Texts([facts["ids"]]), coords)
 
 
 def encode_sample(sample: Sample) -> bytes:

@@ -21,6 +21,8 @@ MIN_BLOCK_ROWS = 64
 MAX_BLOCK_ROWS = 512
 """Rows a block holds at most, unless one batch is larger; 96 MB of such crops."""
 
+NO_CROP = np.empty((0, 0, 3), dtype=np.uint8)
+
 NOT_FINITE = "the engine's logits are not finite"
 
 Span = tuple[int, int]
@@ -128,19 +130,27 @@ def classify_rows(
             prepared = ahead.pop().result()
             if following < len(spans):
                 ahead.append(reader.submit(_prepare, archive, spans[following], batch_size))
-            yield _classify(prepared, engine, progress)
+            block = _classify(prepared, engine, progress)
+            del prepared  # its crops, before the next ones are waited for
+            yield block
 
 
 def _prepare(archive: Archive, span: Span, batch_size: int) -> _Prepared:
     """Read the crops of one block and put those of one size together."""
-    crops = archive.read(*span)
-    reasons = {at: crop.reason for at, crop in enumerate(crops) if isinstance(crop, CropError)}
-    places = [at for at in range(len(crops)) if at not in reasons]
-    whole = [crop for crop in crops if not isinstance(crop, CropError)]
-    batches = [
-        ([places[index] for index in indices], batch)
-        for indices, batch in gather_batches(whole, batch_size)
-    ]
+    places: list[int] = []
+    crops: list[NDArray[np.uint8]] = []
+    reasons: dict[int, str] = {}
+    for at, crop in enumerate(archive.read(*span)):
+        if isinstance(crop, CropError):
+            reasons[at] = crop.reason
+        else:
+            places.append(at)
+            crops.append(crop)
+    batches = []
+    for indices, batch in gather_batches(crops, batch_size):
+        batches.append(([places[index] for index in indices], batch))
+        for index in indices:
+            crops[index] = NO_CROP  # copied, or kept by the batch
     return _Prepared(span, batches, reasons)
 
 

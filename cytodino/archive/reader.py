@@ -17,6 +17,7 @@ from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino.archive.tables import Tables
 from cytodino.errors import CropError
 from cytodino.images import checksum
+from cytodino.texts import Texts
 
 MAX_THREADS = 4
 """Decoding threads at most; more than that starve the engine."""
@@ -185,6 +186,11 @@ class Archive:
     def ids(self) -> list[str]:
         """What each crop is called; its row number where the archive does not say."""
         return self._tables.ids
+
+    @property
+    def names(self) -> Texts:
+        """The ids again, in less than half the memory: for archives of any length."""
+        return self._tables.names
 
     @property
     def labels(self) -> np.ndarray | None:

@@ -13,6 +13,10 @@ from cytodino.archive.layout import Layout, as_text
 from cytodino.archive.options import ReadOptions
 from cytodino.errors import ArchiveError
 from cytodino.taxonomy import CODES, N_CLASSES, unknown_classes
+from cytodino.texts import Texts
+
+ROWS_AT_ONCE = 4096
+"""Ids that are Python objects together."""
 
 
 class Tables:
@@ -40,10 +44,22 @@ class Tables:
     @cached_property
     def ids(self) -> list[str]:
         """What each crop is called; its row number where the archive does not say."""
+        if self._ids is None and self._layout.ids:
+            return self._layout.ids
+        return list(self.names)
+
+    @cached_property
+    def names(self) -> Texts:
+        """The ids again, in less than half the memory."""
+        starts = range(0, self._n, ROWS_AT_ONCE)
+        return Texts(self._read_ids(at, min(at + ROWS_AT_ONCE, self._n)) for at in starts)
+
+    def _read_ids(self, start: int, stop: int) -> Sequence[str]:
         if self._ids is None:
-            return self._layout.ids or [str(row) for row in range(self._n)]
+            known = self._layout.ids
+            return known[start:stop] if known else [str(row) for row in range(start, stop)]
         with reading(self._path, self._ids.name):
-            values = self._ids[:].tolist()
+            values = self._ids[start:stop].tolist()
             return [as_text(v) if isinstance(v, bytes | str) else str(v) for v in values]
 
     @cached_property

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from cytodino.paths import hash_file
 from cytodino_batch import archive_run
 from cytodino_batch.batch_size import BatchChoice
+from cytodino_batch.digest import FileDigest
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import plan_archives
 from cytodino_batch.runner import classify_archives
@@ -184,3 +186,26 @@ def test_an_engine_that_strays_only_at_the_end_keeps_its_journal_and_writes_noth
     )
     assert outcome.status == "refused"
     assert [path.name for path in (tmp_path / "out/s").iterdir()] == ["classify.journal"]
+
+
+class Later(FileDigest):
+    """Has the hash only when it is waited for."""
+
+    ready = False
+
+
+def test_a_hash_that_comes_last_is_in_the_results(tmp_path, run, archive, monkeypatch):
+    monkeypatch.setattr(archive_run, "FileDigest", Later)
+    run()
+    assert summary_of(tmp_path)[0]["archive"]["sha256"] == hash_file(archive)
+    assert run().reason.startswith("finished before")
+
+
+def test_a_run_stopped_before_the_hash_was_known_starts_again(tmp_path, run, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        patched.setattr(archive_run, "FileDigest", Later)
+        with pytest.raises(KeyboardInterrupt):
+            run(calls=40)
+    outcome = run()
+    assert "s: stopped before it was read through once; starting again" in capsys.readouterr().err
+    assert outcome.summary.run.resumed_rows == 0

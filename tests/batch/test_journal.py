@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from cytodino.engines.base import EngineDescription
+from cytodino.errors import InputError
 from cytodino_batch import journal as journal_module
 from cytodino_batch.header import Header
 from cytodino_batch.journal import Journal, read_header, read_journal
-from cytodino_batch.records import Sample
+from cytodino_batch.records import Digest, Sample
 from cytodino_batch.stream import Block, QuarantinedRow
 from cytodino_batch.summary import ArchiveSection, ParitySection, Provenance
 
@@ -76,7 +77,8 @@ def written(tmp_path):
 
 def same(found, expected):
     assert (found.start, found.stop) == (expected.start, expected.stop)
-    assert (found.ids, found.quarantined) == (expected.ids, expected.quarantined)
+    assert tuple(found.ids) == expected.ids
+    assert found.quarantined == expected.quarantined
     for one, two in ((found.rows, expected.rows), (found.logits, expected.logits)):
         np.testing.assert_array_equal(one, two)
         assert one.dtype == two.dtype
@@ -91,7 +93,8 @@ def test_what_was_appended_is_read_back(written):
     contents = read_journal(written)
     assert contents.header == read_header(written) == header()
     assert (contents.reached, contents.complete, contents.dropped) == (ROWS, True, 0)
-    for found, start in zip(contents.blocks, range(0, ROWS, 10), strict=True):
+    assert (contents.tally.classified, contents.tally.quarantined) == (36, 4)
+    for found, start in zip(contents.blocks(), range(0, ROWS, 10), strict=True):
         same(found, block(start, lost=(start + 1,)))
 
 
@@ -99,7 +102,7 @@ def test_what_was_appended_is_read_back(written):
 def test_blocks_of_every_kind_are_read_back(tmp_path, lost):
     with Journal.begin(tmp_path / "j", header()) as journal:
         journal.append(block(0, lost=lost, coords=False))
-    (found,) = read_journal(tmp_path / "j").blocks
+    (found,) = read_journal(tmp_path / "j").blocks()
     same(found, block(0, lost=lost, coords=False))
 
 
@@ -116,6 +119,30 @@ def test_a_sample_is_read_back_wherever_it_was_appended(tmp_path, size):
     np.testing.assert_array_equal(contents.sample.logits, logits)
 
 
+def test_the_archives_hash_may_come_late_and_nothing_is_whole_without(tmp_path):
+    with Journal.begin(tmp_path / "j", header().with_digest("")) as journal:
+        for start in range(0, ROWS, 10):
+            journal.append(block(start))
+            if start == 20:
+                journal.flush()
+                assert read_journal(tmp_path / "j").header.archive.sha256 == ""
+        journal.flush()
+        assert not read_journal(tmp_path / "j").complete
+        journal.append(Digest("abc"))
+    contents = read_journal(tmp_path / "j")
+    assert contents.complete
+    assert contents.header == header().with_digest("abc")
+
+
+def test_blocks_that_are_damaged_after_they_were_counted_are_an_error(written):
+    contents = read_journal(written)
+    data = bytearray(written.read_bytes())
+    data[-5] ^= 1
+    written.write_bytes(data)
+    with pytest.raises(InputError, match="was damaged while it was read, at row 30"):
+        list(contents.blocks())
+
+
 def test_cut_anywhere_the_whole_records_before_the_cut_are_kept(written, tmp_path):
     data = written.read_bytes()
     ends = [read_journal(written).size]
@@ -128,7 +155,7 @@ def test_cut_anywhere_the_whole_records_before_the_cut_are_kept(written, tmp_pat
         assert contents.size + contents.dropped == length
         assert contents.size <= ends[0]
         seen.add(contents.reached)
-        for found, start in zip(contents.blocks, range(0, ROWS, 10), strict=False):
+        for found, start in zip(contents.blocks(), range(0, ROWS, 10), strict=False):
             same(found, block(start, lost=(start + 1,)))
     assert seen == {0, 10, 20, 30}
 
@@ -142,7 +169,7 @@ def test_a_flipped_bit_ends_the_journal_before_its_record(written, tmp_path):
         contents = read_journal(tmp_path / "flipped")
         assert contents is None or contents.size <= position
         for found, start in zip(
-            () if contents is None else contents.blocks, range(0, ROWS, 10), strict=False
+            () if contents is None else contents.blocks(), range(0, ROWS, 10), strict=False
         ):
             same(found, block(start, lost=(start + 1,)))
 

@@ -22,13 +22,13 @@ FILES = ["predictions.csv", "predictions.h5", "quarantine.csv", "summary.json"]
 @pytest.fixture
 def result() -> Classification:
     logits = np.random.default_rng(1).normal(0, 3, (6, 21)).astype(np.float32)
+    lost = (QuarantinedRow(2, "bad, very\nbad"),)
+    coords = np.arange(14).reshape(7, 2)
     blocks = [
-        Block(0, 4, np.array([0, 1, 3]), logits[:3], (QuarantinedRow(2, "bad, very\nbad"),)),
-        Block(4, 7, np.array([4, 5, 6]), logits[3:], ()),
+        Block(0, 4, np.array([0, 1, 3]), logits[:3], lost, NASTY[:4], coords[:4]),
+        Block(4, 7, np.array([4, 5, 6]), logits[3:], (), NASTY[4:], coords[4:]),
     ]
-    return Classification.from_blocks(
-        blocks, ids=NASTY, coords=np.arange(14).reshape(7, 2), review_below=0.5
-    )
+    return Classification.from_blocks(blocks, rows=7, classified=6, review_below=0.5)
 
 
 def write(folder, result, summarise=lambda files: "{}\n"):

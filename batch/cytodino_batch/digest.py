@@ -1,0 +1,73 @@
+"""The hash of an archive, computed beside the work on it."""
+
+import hashlib
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+READ_BYTES = 4 << 20
+
+AT_ONCE_BYTES = 32 << 20
+"""Shorter files are hashed before anything else: it takes some 20 ms."""
+
+
+class FileDigest:
+    """SHA-256 of a file, of which a long one is read by a thread of its own.
+
+    A core hashes about 7,500 crops of 250 x 250 pixels a second, which one after the other with
+    a GPU that classifies 3,000 would cost a third of its time.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._error: OSError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
+        if path.stat().st_size <= AT_ONCE_BYTES:
+            self._run()
+        else:
+            self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether `result` answers at once."""
+        return not self._thread.is_alive()
+
+    def result(self) -> str:
+        """Return the hash in hex, when it is there.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        """
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._digest.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                while not self._stop.is_set() and (data := file.read(READ_BYTES)):
+                    self._digest.update(data)
+        except OSError as error:
+            self._error = error
