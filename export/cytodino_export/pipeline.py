@@ -23,7 +23,6 @@ from cytodino_export.deploy import fold
 from cytodino_export.gate import Candidate, Gate
 from cytodino_export.gate_cells import GateCells, choose_cells
 from cytodino_export.lowering import Lowered, judge_file, lower
-from cytodino_export.memory import release
 from cytodino_export.merge import load_unmerged, logits_of, merge
 from cytodino_export.onnx_graph import write_graph
 from cytodino_export.options import SEED, ExportOptions
@@ -210,7 +209,6 @@ def _export_fp32(
         image_size=run.manifest.image_size,
         metadata=graph_metadata(run),
     )
-    release(model, folded)
     return gate, (first, second), model_path
 
 
