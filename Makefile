@@ -23,8 +23,10 @@ demo: $(INSTALLED)
 	cytodino pack demo/cells-b demo/slide.h5 --run demo/run --part test
 	cytodino-batch classify demo/slide.h5 --bundle demo/bundle --out demo/results
 
+# The exporter's tests in processes of their own: in one that had run 2,000 others, a worker died.
 test: $(INSTALLED)
-	python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90
+	python -m pytest -n 2 --ignore tests/export --cov --cov-report= --cov-fail-under=0
+	python -m pytest -n 2 tests/export --cov --cov-append --cov-report=term --cov-fail-under=90
 
 check: $(INSTALLED)
 	ruff check .

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from cytodino_export.qdq import extract_blocks, insert_blocks
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Int8Report", "ReturnedGroup", "to_int8"]
+__all__ = ["Int8Report", "ReturnedGroup", "quantise", "to_int8"]
 
 SMOOTHING = 0.5
 """How far SmoothQuant moves the activations' spread into the weights, 0 to 1: the SmoothQuant
@@ -122,7 +122,7 @@ def to_int8(
     blocks = extract_blocks(model, regions, tokens[0].shape[1:])
     say("quantising")
     ignored = (regions.attention | regions.mixing | set(float_nodes)) & regions.blocks
-    quantised = _quantise(blocks, regions.tokens, tokens, ignored, reduce_range=reduce_range)
+    quantised = quantise(blocks, regions.tokens, tokens, ignored, reduce_range=reduce_range)
     result = insert_blocks(model, regions, quantised)
     save_graph(result, target, "INT8")
     return Int8Report(
@@ -151,14 +151,35 @@ def _tokens(model: "onnx.ModelProto", regions: Regions, crops: Crops) -> list[ND
     return [session.run(None, {"crops": crop[None]})[0] for crop in crops]
 
 
-def _quantise(
+def quantise(
     blocks: "onnx.ModelProto",
     name: str,
-    tokens: list[NDArray[np.float32]],
+    tokens: Sequence[NDArray[Any]],
     ignored: Iterable[str],
     *,
     reduce_range: bool,
 ) -> "onnx.ModelProto":
+    """Quantise a graph with one input as the blocks are: static QDQ by NNCF, with SmoothQuant.
+
+    Parameters
+    ----------
+    blocks : onnx.ModelProto
+    name : str
+        Of its input.
+    tokens : list of arrays
+        What the input is given, to calibrate on.
+    ignored : names of nodes
+        Those that stay float.
+    reduce_range : bool
+        Use 7 bits of each weight.
+
+    Raises
+    ------
+    ExportError
+        If NNCF cannot quantise the graph.
+    MissingExtraError
+        If NNCF is not installed.
+    """
     with _silence():
         try:
             import nncf
