@@ -23,14 +23,8 @@ demo: $(INSTALLED)
 	cytodino pack demo/cells-b demo/slide.h5 --run demo/run --part test
 	cytodino-batch classify demo/slide.h5 --bundle demo/bundle --out demo/results
 
-# Room by room, each in processes of its own: after some 1,100 tests in one, a worker died.
-PYTEST := python -m pytest -n 2 --cov --cov-append --cov-report= --cov-fail-under=0
 test: $(INSTALLED)
-	rm -f .coverage
-	$(PYTEST) tests/batch tests/benchmarks
-	$(PYTEST) tests/cytodino/archive
-	$(PYTEST) --ignore tests/batch --ignore tests/benchmarks --ignore tests/cytodino/archive --ignore tests/export
-	$(PYTEST) tests/export --cov-report=term --cov-fail-under=90
+	python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90
 
 check: $(INSTALLED)
 	ruff check .

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.engines.openvino_library import openvino_core
 from cytodino_export.int8_tuning import relative_logit_error
 
 if TYPE_CHECKING:
@@ -130,9 +131,7 @@ def compare_quantisers(
 
 def openvino_logits(path: Path, crops: Crops) -> NDArray[np.float32]:
     """Logits float32 (n, 21) by OpenVINO on the CPU, float32 where the graph is float."""
-    import openvino
-
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     # Its own copy of every crop: by default it would keep the caller's memory.
     answers = [compiled(crop[None], share_inputs=False)[0].copy() for crop in crops]
     return np.concatenate(answers)

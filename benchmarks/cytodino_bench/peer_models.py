@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytodino.engines.openvino_library import import_openvino
+from cytodino.engines.openvino_library import import_openvino, openvino_core
 from cytodino.engines.tuned import Configuration
 from cytodino.machine import cores_available
 from cytodino.taxonomy import N_CLASSES
@@ -109,13 +109,13 @@ def _optimum(model: Path) -> Answer:
 
 
 def _openvino(model: Path) -> Answer:
-    compiled = import_openvino().Core().compile_model(model, "CPU")
+    compiled = openvino_core().compile_model(model, "CPU")
     return lambda crops: compiled(crops)[0].copy()
 
 
 def _openvino_queue(model: Path, batch_size: int) -> Answer:
     openvino = import_openvino()
-    compiled = openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    compiled = openvino_core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
     queue = openvino.AsyncInferQueue(compiled)  # as many requests as the device advises
     target: list[NDArray[np.float32]] = []
 

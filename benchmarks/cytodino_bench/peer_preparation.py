@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytodino.engines.openvino_library import import_openvino
+from cytodino.engines.openvino_library import import_openvino, openvino_core
 from cytodino.errors import InputError
 
 __all__ = ["model_file", "prepare"]
@@ -127,7 +127,7 @@ def _quantise_by_nncf(source: Path, target: Path, crops: Crops) -> None:
     openvino = import_openvino()  # first, or its telemetry comes with nncf
     import nncf
 
-    model = openvino.Core().read_model(source)
+    model = openvino_core().read_model(source)
     quantised = nncf.quantize(
         model,
         nncf.Dataset([crop[None] for crop in crops]),

@@ -17,6 +17,7 @@ from cytodino.engines.openvino_library import (
     failure_types,
     import_openvino,
     last_line,
+    openvino_core,
     read_graph,
     supports_bf16,
 )
@@ -116,9 +117,8 @@ class OpenVinoEngine(CheckedEngine):
         self._chunk = crops_per_request or CROPS_PER_REQUEST[goal]
         self._failures = failure_types(ov)
         self._lock = threading.RLock()
-        core = ov.Core()
         precision = VARIANTS[variant][1]
-        if precision == "bf16" and not supports_bf16(core):
+        if precision == "bf16" and not supports_bf16():
             raise EngineError(
                 f"this CPU has no bf16, which the variant {variant} needs",
                 mend="use the variant int8 or fp32",
@@ -127,7 +127,7 @@ class OpenVinoEngine(CheckedEngine):
         shares = _share_out(self._threads, streams or STREAMS[goal])
         options = [_compile_options(precision, share, self._threads) for share in shares]
         try:
-            self._compiled = self._compile(ov, core, model, options, cache)
+            self._compiled = self._compile(ov, model, options, cache)
             self._slots = [_Slot(ov, compiled, self._chunk) for compiled in self._compiled]
         except self._failures as error:
             raise EngineError(
@@ -182,7 +182,6 @@ class OpenVinoEngine(CheckedEngine):
     def _compile(
         self,
         ov: Any,
-        core: Any,
         model: Path,
         streams: list[dict[str, str | int | bool]],
         cache: Path | None,
@@ -193,7 +192,7 @@ class OpenVinoEngine(CheckedEngine):
 
         def compile_in(options: dict[str, str | int | bool], folder: Path | None) -> Any:
             kept = {} if folder is None else {"CACHE_DIR": str(folder)}
-            return core.compile_model(graph, PROVIDER, options | kept)
+            return openvino_core().compile_model(graph, PROVIDER, options | kept)
 
         if cache is None:
             return [compile_in(options, None) for options in streams]

@@ -1,6 +1,7 @@
 """OpenVINO's library: loaded without its telemetry, asked for what it can do and what it says."""
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = [
     "failure_types",
     "import_openvino",
     "last_line",
+    "openvino_core",
     "read_graph",
     "supports_bf16",
 ]
@@ -38,9 +40,26 @@ def import_openvino() -> Any:
     return openvino
 
 
-def supports_bf16(core: Any) -> bool:
-    """Tell whether the CPU multiplies in bf16; `core` is an openvino.Core."""
-    return "BF16" in core.get_property(PROVIDER, "OPTIMIZATION_CAPABILITIES")
+@functools.cache
+def openvino_core() -> Any:
+    """Return this process's one openvino.Core, which is never let go.
+
+    On a CPU with AMX the first use of a Core makes the calling thread's signals arrive on a stack
+    of that Core's own (openvinotoolkit/openvino#11894). Of two Cores that overlap, the one that
+    goes last puts back the stack of the one that went first, which is no longer mapped (2026.4):
+    the next signal that Python handles, an interrupt or a child's end, kills the process.
+
+    Raises
+    ------
+    MissingExtraError
+        If openvino is not installed.
+    """
+    return import_openvino().Core()
+
+
+def supports_bf16() -> bool:
+    """Tell whether OpenVINO multiplies in bf16 on this CPU."""
+    return "BF16" in openvino_core().get_property(PROVIDER, "OPTIMIZATION_CAPABILITIES")
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from cytodino.bundle.verification import verify_bundle
 from cytodino.cells import open_cells
 from cytodino.engines import open_engine
 from cytodino.engines.openvino import OpenVinoEngine
-from cytodino.engines.openvino_library import import_openvino, supports_bf16
+from cytodino.engines.openvino_library import supports_bf16
 from cytodino.engines.pytorch import open_reference
 from cytodino.engines.selection import Target
 from cytodino.errors import BundleError, ExportError, MissingExtraError, ParityError
@@ -38,7 +38,7 @@ FILES = [
 ]
 ONNXRUNTIME = Target("onnxruntime", "cpu", "CPUExecutionProvider")
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-HAS_BF16 = supports_bf16(import_openvino().Core())
+HAS_BF16 = supports_bf16()
 PARTS = ("train", "validation", *["test"] * 11, "validation", "train", "train")
 FP32_ONLY = ExportOptions(precisions=("fp32",))
 IMPOSSIBLE = {**LIMITS, "fp32": Limits(margin=0.001, probability=0.0, logit_absolute=1e-12)}

@@ -130,7 +130,7 @@ def test_a_variant_is_checked_where_it_can_run(
         document["limits"]["bf16"] = LIMITS["bf16"].model_dump()
 
     reseal(bundle_path, add)
-    monkeypatch.setattr("cytodino.engines.selection.supports_bf16", lambda core: False)
+    monkeypatch.setattr("cytodino.engines.selection.supports_bf16", lambda: False)
     checks = [one for one in verify_bundle(bundle_path).checks if one.variant == "bf16"]
     assert [one.verdict.engine for one in checks] == ["openvino"]
     assert (checks[0].verdict.verdict, checks[0].verdict.reasons) == (

@@ -19,7 +19,7 @@ from cytodino.errors import EngineError, MissingExtraError, MissingPathError
 
 pytest.importorskip("openvino")
 
-HAS_BF16 = openvino_library.supports_bf16(openvino_library.import_openvino().Core())
+HAS_BF16 = openvino_library.supports_bf16()
 HERE = [name for name in VARIANTS if HAS_BF16 or VARIANTS[name][1] != "bf16"]
 GOALS = ("throughput", "latency")
 
@@ -167,7 +167,7 @@ def test_threads_are_this_process_share_of_the_cores_and_a_share_is_not_pinned(
 def test_bf16_on_a_cpu_without_it_is_an_error(
     model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "supports_bf16", lambda core: False)
+    monkeypatch.setattr(engine_module, "supports_bf16", lambda: False)
     with pytest.raises(EngineError, match="no bf16, which the variant int8-bf16 needs; use"):
         OpenVinoEngine(model_path, variant="int8-bf16")
     OpenVinoEngine(model_path, variant="int8").close()
@@ -330,6 +330,25 @@ print(sorted(name for name in sys.modules if "telemetry" in name))
     )
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_after_engines_that_overlapped_finds_a_stack_to_run_on(
+    model_path: Path, tmp_path: Path
+) -> None:
+    """Each Core sets up a signal stack where the CPU has AMX: the last puts back the first's."""
+    program = """
+import signal, sys
+from pathlib import Path
+from cytodino.engines.openvino import OpenVinoEngine
+first, second = (OpenVinoEngine(Path(sys.argv[1]), threads=1) for _ in range(2))
+first.close()
+del first
+second.close()
+del second
+signal.signal(signal.SIGTERM, lambda *given: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    assert run_alone(program, tmp_path, str(model_path)).stdout == "handled\n"
 
 
 def test_a_telemetry_that_is_loaded_already_is_left_as_it_is(

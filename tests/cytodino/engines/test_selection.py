@@ -146,7 +146,7 @@ def test_the_order_of_preference_is_the_measured_one(
 def test_what_does_not_open_gives_way_to_the_next_aloud(
     build_bundle: Build, verdict: Verdicts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cytodino.engines.openvino.supports_bf16", lambda core: False)
+    monkeypatch.setattr("cytodino.engines.openvino.supports_bf16", lambda: False)
     bundle = build_bundle(
         verdict("int8-bf16", "passed", "openvino", "CPU"), verdict("fp32", "passed")
     )
@@ -191,7 +191,7 @@ def test_targets_are_what_is_installed_and_each_has_its_variants(
     assert {name: file for name, (file, _) in OPENVINO_VARIANTS.items()} == dict(FILES)
     assert "does not run bf16" in str(selection.why_unproven(ort, "bf16"))
     assert selection.why_unproven(openvino, "fp32") is None
-    monkeypatch.setattr(selection, "supports_bf16", lambda core: False)
+    monkeypatch.setattr(selection, "supports_bf16", lambda: False)
     assert selection.why_unproven(openvino, "int8-bf16") == "this CPU has no bf16"
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
