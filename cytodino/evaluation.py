@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARTS", "Evaluation", "Part", "Provenance", "evaluate"]
 
-Part = Literal["train", "validation", "test", "all"]
+Part = Literal["train", "validation", "calibration", "test", "all"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 
@@ -96,7 +96,7 @@ def evaluate(
         A run (evaluated in PyTorch) or a bundle.
     data : Path
         An image folder or an archive, labelled.
-    part : {"train", "validation", "test", "all"}, optional
+    part : {"train", "validation", "calibration", "test", "all"}, optional
         Which part of the run's split; by default the test part of the run's own cells, and all
         of any others.
     engine, variant, device : str

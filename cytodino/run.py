@@ -37,7 +37,7 @@ class Run:
     """The folder."""
     manifest: RunManifest
     split: Mapping[str, Sequence[str]]
-    """Cell ids by part: train, validation, test."""
+    """Cell ids by part, see `cytodino.parts`."""
 
     @property
     def adapter_path(self) -> Path:

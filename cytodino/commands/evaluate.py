@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cytodino.console import interactive, message
+from cytodino.parts import PARTS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,7 +35,7 @@ PAIRS_SHOWN = 12
 )
 @click.option(
     "--part",
-    type=click.Choice(["train", "validation", "test", "all"]),
+    type=click.Choice([*PARTS, "all"]),
     help="Part of the run's split to score. By default test, if the cells are those that the run "
     "was trained on, and all of any others.",
 )

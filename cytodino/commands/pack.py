@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cytodino.console import interactive, message
+from cytodino.parts import PARTS
 
 if TYPE_CHECKING:
     from cytodino.archive.writer import Compression, Encoding
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--part",
-    type=click.Choice(["train", "validation", "test"]),
+    type=click.Choice(PARTS),
     help="Which part of the run; needs --run.",
 )
 def pack(

@@ -87,8 +87,8 @@ def train(
 ) -> None:
     """Train a classifier on an image folder or an archive, and write it as a run.
 
-    The cells are divided by class into training (70 %), validation (10 %, chooses the epoch) and
-    test part (20 %, scored once, at the end).
+    The cells are divided by class into training (60 %), validation (10 %, chooses the epoch),
+    calibration (10 %, kept for fitting confidences) and test part (20 %, scored once, at the end).
     """
     _require_libraries()
     # Read by OpenMP when torch is first imported. Threads that spin while they wait made a step

@@ -6,9 +6,10 @@ import numpy as np
 
 from cytodino.cells import CellSource, require_labels
 from cytodino.errors import CropError, InputError, TrainingError
+from cytodino.parts import PARTS
 from cytodino.taxonomy import CODES
 from cytodino.training.observer import Observer
-from cytodino.training.split import FRACTIONS, count_by_class, split_cells
+from cytodino.training.split import count_by_class, split_cells
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class DividedCells:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count cells by part and class code."""
-        return {part: count_by_class(self.labels[self.rows(part)]) for part in FRACTIONS}
+        return {part: count_by_class(self.labels[self.rows(part)]) for part in PARTS}
 
 
 def divide(cells: CellSource, *, seed: int) -> DividedCells:
-    """Divide cells into training, validation and test part.
+    """Divide cells into training, validation, calibration and test part.
 
     Raises
     ------
@@ -42,19 +43,19 @@ def divide(cells: CellSource, *, seed: int) -> DividedCells:
     """
     labels = require_labels(cells)
     divided = DividedCells(cells, labels, split_cells(labels, cells.ids, seed=seed))
-    empty = [part for part in FRACTIONS if not len(divided.rows(part))]
+    empty = [part for part in PARTS if not len(divided.rows(part))]
     if empty:
         raise TrainingError(
             f"too few cells: the {' and the '.join(empty)} part would be empty",
             where=cells.path,
-            mend=f"give at least {len(FRACTIONS)} cells of some class",
+            mend=f"give at least {len(PARTS)} cells of some class",
         )
     return divided
 
 
 def describe(divided: DividedCells, observer: Observer) -> None:
     """Say how the cells are divided, and which classes cannot be learnt or judged from them."""
-    sizes = ", ".join(f"{part} {len(divided.rows(part))}" for part in FRACTIONS)
+    sizes = ", ".join(f"{part} {len(divided.rows(part))}" for part in PARTS)
     observer.say(f"{len(divided.cells)} cells: {sizes}")
     present = count_by_class(divided.labels)
     absent = [code for code in CODES if code not in present]
@@ -63,7 +64,7 @@ def describe(divided: DividedCells, observer: Observer) -> None:
             f"warning: no cells of {' '.join(absent)}; the model has outputs for all "
             f"{len(CODES)} classes, but cannot know these"
         )
-    small = [code for code, n in present.items() if n < len(FRACTIONS)]
+    small = [code for code, n in present.items() if n < len(PARTS)]
     if small:
         observer.say(f"warning: {' '.join(small)} have too few cells to be in every part")
 

@@ -1,4 +1,4 @@
-"""Which cells are trained on, which choose the epoch, and which are looked at once; numpy only."""
+"""Which cells are trained on, choose the epoch, calibrate, and are looked at once; numpy only."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,15 +6,18 @@ import numpy as np
 
 from cytodino.taxonomy import CODES
 
-FRACTIONS: dict[str, float] = {"train": 0.7, "validation": 0.1, "test": 0.2}
-"""Share of every class by part. The first part takes what rounding leaves."""
+FRACTIONS: dict[str, float] = {"train": 0.6, "calibration": 0.1, "validation": 0.1, "test": 0.2}
+"""Share of every class by part, in the order in which a class's shuffled cells are dealt out. The
+first part takes what rounding leaves. Calibration was carved out of the end of training: validation
+and test hold the cells that they held when there were three parts, so figures stay comparable."""
 
-PRIORITY = ("train", "test", "validation")
+PRIORITY = ("train", "test", "validation", "calibration")
 """Who is served first in a class of fewer cells than there are parts."""
 
 RULE = (
     "by class, in random order from the seed: each part its share, rounded, and at least one cell; "
-    "a class with fewer cells than parts serves train, then test, then validation, one cell each"
+    "a class with fewer cells than parts serves train, test, validation, calibration, in this "
+    "order, with one cell each"
 )
 
 
@@ -61,7 +64,7 @@ def part_sizes(
 ) -> dict[str, int]:
     """Return how many of a class's n cells each part gets; see `RULE`."""
     if n < len(fractions):
-        return {part: int(place < n) for place, part in enumerate(priority)}
+        return {part: int(priority.index(part) < n) for part in fractions}
     first, *others = fractions
     sizes = {part: max(1, round(n * fractions[part])) for part in others}
     return {first: n - sum(sizes.values()), **sizes}

@@ -50,7 +50,7 @@ def main() -> None:
     "--calibration",
     type=click.Path(path_type=Path),
     help="Cells to calibrate and tune INT8 with, images or archive, in place of the run's own "
-    "training part.",
+    "training part. (Its calibration part is for confidences.)",
 )
 @click.option(
     "--calibration-cells",

@@ -40,8 +40,8 @@ def choose_quantisation_cells(
     """Choose and read the cells that calibrate and those that tune, by class and seed.
 
     They come from the run's training part, or from cells given, of which those of the run's
-    validation and test parts are left out. A cell with the same pixels as one of the gate's, or
-    as one that calibrates, is left out as well.
+    other parts are left out. The run's calibration part has no say here: it is for confidences.
+    A cell with the same pixels as one of the gate's, or as one that calibrates, is left out too.
 
     Parameters
     ----------

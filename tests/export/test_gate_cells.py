@@ -93,6 +93,13 @@ def test_given_cells_leave_out_what_was_trained_on(run: Run, tmp_path: Path) -> 
         choose_cells(run, data=tmp_path / "train.h5", max_cells=100)
 
 
+def test_the_runs_calibration_part_judges_nothing_and_does_not_travel(run: Run) -> None:
+    held = list(run.split["test"][:40])
+    split = {**run.split, "test": run.split["test"][40:], "calibration": held}
+    cells = choose_cells(Run(run.path, run.manifest, split), max_cells=2_000)
+    assert set(held).isdisjoint(cells.ids)
+
+
 def test_strangers_count_as_test_cells_and_need_no_labels(run: Run, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     (tmp_path / "strangers").mkdir()

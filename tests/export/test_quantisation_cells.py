@@ -54,6 +54,17 @@ def test_cells_that_were_given_are_taken_but_for_those_held_out(
     assert held_out.isdisjoint([*first.source["ids"], *second.source["ids"]])  # type: ignore[misc]  # JSON values
 
 
+def test_the_runs_own_calibration_part_calibrates_no_int8(run: Run, gate: GateCells) -> None:
+    held = list(run.split["train"][:20])
+    split = {**run.split, "train": run.split["train"][20:], "calibration": held}
+    for given in (None, Path(run.manifest.data.path)):  # type: ignore[union-attr]  # it has data
+        sets = choose_quantisation_cells(
+            Run(run.path, run.manifest, split), gate, calibration=given, sizes=SIZES
+        )
+        for one in sets:
+            assert set(held).isdisjoint(one.source["ids"])  # type: ignore[call-overload]  # JSON
+
+
 def test_a_judging_cell_under_another_name_is_left_out(
     run: Run, gate: GateCells, cells_path: Path, tmp_path: Path
 ) -> None:

@@ -3,37 +3,40 @@ import pytest
 
 from cytodino.cells import MemoryCells, open_cells
 from cytodino.errors import CropError, InputError, TrainingError
+from cytodino.parts import PARTS
 from cytodino.training.parts import describe, divide, read_all
-from cytodino.training.split import FRACTIONS
 
 
 def test_every_cell_is_in_one_part(images):
     divided = divide(open_cells(images), seed=0)
-    rows = np.concatenate([divided.rows(part) for part in FRACTIONS])
+    rows = np.concatenate([divided.rows(part) for part in PARTS])
     assert sorted(rows) == list(range(33))
     assert divided.counts() == {
-        "train": {"BLA": 7, "EOS": 7, "LYT": 7, "MON": 1, "PLM": 1},
+        "train": {"BLA": 6, "EOS": 6, "LYT": 6, "MON": 1, "PLM": 1},
         "validation": {"BLA": 1, "EOS": 1, "LYT": 1},
+        "calibration": {"BLA": 1, "EOS": 1, "LYT": 1},
         "test": {"BLA": 2, "EOS": 2, "LYT": 2, "PLM": 1},
     }
 
 
 def test_what_cannot_be_learnt_or_judged_is_said(images, listener):
     describe(divide(open_cells(images), seed=0), listener)
-    assert listener.said[0] == "33 cells: train 23, validation 3, test 7"
+    assert listener.said[0] == "33 cells: train 20, validation 3, calibration 3, test 7"
     assert "no cells of ABE ART BAS EBO" in listener.said[1]
     assert "MON PLM have too few cells" in listener.said[2]
 
 
 def test_a_full_set_gives_no_warning(listener):
     crop = np.zeros((4, 4, 3), np.uint8)
-    describe(divide(MemoryCells([crop] * 63, labels=list(range(21)) * 3), seed=0), listener)
+    describe(divide(MemoryCells([crop] * 84, labels=list(range(21)) * 4), seed=0), listener)
     assert len(listener.said) == 1
 
 
 def test_too_few_cells_for_a_part_are_refused():
     crop = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(TrainingError, match="the validation part would be empty"):
+    with pytest.raises(
+        TrainingError, match="the validation and the calibration part would be empty"
+    ):
         divide(MemoryCells([crop] * 4, labels=[1, 1, 2, 2]), seed=0)
 
 

@@ -13,19 +13,21 @@ def counts(parts, label):
 
 
 @pytest.mark.parametrize(
-    ("n", "train", "validation", "test"),
+    ("n", "sizes"),
     [
-        (1, 1, 0, 0),
-        (2, 1, 0, 1),
-        (3, 1, 1, 1),
-        (4, 2, 1, 1),
-        (10, 7, 1, 2),
-        (40, 28, 4, 8),
-        (200, 140, 20, 40),
+        (1, (1, 0, 0, 0)),
+        (2, (1, 0, 0, 1)),
+        (3, (1, 0, 1, 1)),
+        (4, (1, 1, 1, 1)),
+        (10, (6, 1, 1, 2)),
+        (40, (24, 4, 4, 8)),
+        (200, (120, 20, 20, 40)),
     ],
 )
-def test_a_class_is_divided_by_the_stated_rule(n, train, validation, test):
-    assert part_sizes(n, FRACTIONS) == {"train": train, "validation": validation, "test": test}
+def test_a_class_is_divided_by_the_stated_rule(n, sizes):
+    parts = ("train", "calibration", "validation", "test")
+    assert part_sizes(n, FRACTIONS) == dict(zip(parts, sizes, strict=True))
+    assert list(part_sizes(n, FRACTIONS)) == list(FRACTIONS)
 
 
 def test_every_class_is_divided_on_its_own():
@@ -34,13 +36,19 @@ def test_every_class_is_divided_on_its_own():
         assert counts(parts, label) == part_sizes(n, FRACTIONS)
 
 
-def test_four_parts_are_divided_alike():
-    fractions = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
-    priority = ("train", "test", "validation", "calibration")
-    parts = split_cells(LABELS, IDS, seed=0, fractions=fractions, priority=priority)
-    three = LABELS == 5
-    assert sorted(parts[three]) == ["test", "train", "validation"]
-    assert [(parts[LABELS == 1] == part).sum() for part in fractions] == [24, 4, 4, 8]
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_validation_and_test_are_what_they_were_when_there_were_three_parts(seed):
+    three = split_cells(
+        LABELS,
+        IDS,
+        seed=seed,
+        fractions={"train": 0.7, "validation": 0.1, "test": 0.2},
+        priority=("train", "test", "validation"),
+    )
+    four = split_cells(LABELS, IDS, seed=seed)
+    assert set(three[four == "calibration"]) == {"train"}
+    for part in ("validation", "test"):
+        assert ((three == part) == (four == part)).all()
 
 
 def test_the_seed_decides():

@@ -44,12 +44,12 @@ def test_the_run_tells_what_was_done(trained, images):
     assert manifest.backbone.kind == "random"
     assert manifest.lora is None
     assert manifest.recipe.epochs == len(manifest.history) == 2
-    assert manifest.split.counts["train"]["BLA"] == 7
+    assert manifest.split.counts["train"]["BLA"] == 6
     assert manifest.parameters[0] == manifest.parameters[1] - 32  # the mask token
     assert manifest.versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert manifest.seconds > 0
     sizes = {part: len(ids) for part, ids in run.split.items()}
-    assert sizes == {"train": 23, "validation": 3, "test": 7}
+    assert sizes == {"train": 20, "validation": 3, "calibration": 3, "test": 7}
 
 
 def test_its_figures_are_those_of_the_model_that_was_written(trained, images):
