@@ -10,7 +10,7 @@ from cytodino_batch.digest import FileDigest
 @pytest.mark.parametrize("size", [1, 1000, 4096])
 def test_the_hash_is_that_of_the_whole_file(tmp_path, monkeypatch, at_once, size):
     monkeypatch.setattr(digest, "AT_ONCE_BYTES", at_once)
-    monkeypatch.setattr(digest, "READ_BYTES", 7)
+    monkeypatch.setattr(digest, "BUFFER_BYTES", 7)
     data = bytes(range(256)) * 16
     (tmp_path / "f").write_bytes(data[:size])
     with FileDigest(tmp_path / "f") as found:
@@ -32,7 +32,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
 
 def test_leaving_early_stops_the_thread(tmp_path, monkeypatch):
     monkeypatch.setattr(digest, "AT_ONCE_BYTES", 0)
-    monkeypatch.setattr(digest, "READ_BYTES", 1)
+    monkeypatch.setattr(digest, "BUFFER_BYTES", 1)
     (tmp_path / "f").write_bytes(bytes(3_000_000))
     with FileDigest(tmp_path / "f") as found:
         pass
