@@ -9,7 +9,8 @@ from cytodino.metrics import Scores
 from cytodino.recipe import Recipe, Tune
 from cytodino.taxonomy import CODES, require_order
 
-SCHEMA = 1
+SCHEMA = 2
+"""1: three parts, no tables of groups or splits. Such runs are read as they are."""
 MANIFEST = "run.json"
 
 
@@ -62,6 +63,16 @@ class DataRecord(_Record):
     n: int
 
 
+class TableRecord(_Record):
+    """A table that decided which cell went where."""
+
+    path: str
+    """Absolute."""
+    sha256: str
+    part: str | None = None
+    """The part whose images it names; None where the table says it line by line."""
+
+
 class SplitRecord(_Record):
     """How the cells were divided; which cell went where stands in `split.csv`."""
 
@@ -72,6 +83,10 @@ class SplitRecord(_Record):
     """What was done with classes too small for all parts."""
     counts: dict[str, dict[str, int]]
     """Cells by part and class code."""
+    groups: TableRecord | None = None
+    """Patients or slides that were kept whole."""
+    files: tuple[TableRecord, ...] = ()
+    """Fixed splits that were followed."""
 
 
 class ImportRecord(_Record):

@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cytodino.errors import MissingExtraError
+from cytodino.parts import PARTS
 
 if TYPE_CHECKING:
     from cytodino.recipe import Recipe, Tune
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
+
+
+def _split_tables(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str | None, Path]]:
+    """Tell `PART=FILE` from a file alone, whatever signs are in its name."""
+    tables: list[tuple[str | None, Path]] = []
+    for value in values:
+        part, equals, rest = value.partition("=")
+        named = bool(equals) and part in PARTS
+        tables.append((part, Path(rest)) if named else (None, Path(value)))
+    return tables
 
 
 @click.command()
@@ -69,6 +82,22 @@ _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
     default=0,
     help="Of weights, split, order and augmentation.",
 )
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Table of images and their patients or slides (name,group): a group is never divided "
+    "among the parts.",
+)
+@click.option(
+    "--split",
+    multiple=True,
+    callback=_split_tables,
+    metavar="CSV|PART=CSV",
+    help="Table of images and their parts (name,part), such as another run's split.csv, or, as "
+    "train=FILE, of the images of one part; may be repeated. What it does not name is carved out "
+    "of train.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
     "--workers",
@@ -80,6 +109,8 @@ def train(
     data: Path,
     out: Path,
     backbone: str | None,
+    groups: Path | None,
+    split: list[tuple[str | None, Path]],
     device: str,
     workers: int | None,
     tune: "Tune | None",
@@ -89,6 +120,8 @@ def train(
 
     The cells are divided by class into training (60 %), validation (10 %, chooses the epoch),
     calibration (10 %, kept for fitting confidences) and test part (20 %, scored once, at the end).
+    A class with fewer than four cells serves training, test and validation first. Cells of the same
+    pixels in different parts are refused.
     """
     _require_libraries()
     # Read by OpenMP when torch is first imported. Threads that spin while they wait made a step
@@ -107,6 +140,8 @@ def train(
             out,
             recipe=recipe,
             backbone=backbone,
+            groups=groups,
+            split=split,
             device=device,
             workers=workers,
             observer=observer,

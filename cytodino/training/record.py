@@ -1,13 +1,16 @@
 """What a finished training leaves on record in `run.json`."""
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from cytodino import __version__
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.loading import describe_head
 from cytodino.modeling.preprocessing import MEAN, STD
+from cytodino.paths import hash_file
 from cytodino.recipe import Recipe
 from cytodino.run_manifest import (
     BackboneRecord,
@@ -16,10 +19,12 @@ from cytodino.run_manifest import (
     PartMetrics,
     RunManifest,
     SplitRecord,
+    TableRecord,
 )
 from cytodino.training.fitting import BestEpoch
 from cytodino.training.parts import DividedCells
-from cytodino.training.split import FRACTIONS, RULE
+from cytodino.training.split import FRACTIONS
+from cytodino.training.tables import SplitTable
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate", "safetensors", "numpy")
 
@@ -35,6 +40,8 @@ def compose_manifest(
     parameters: tuple[int, int],
     device: str,
     seconds: float,
+    groups: Path | None = None,
+    split: Sequence[SplitTable] = (),
 ) -> RunManifest:
     """Gather `run.json` from what was used and what came out."""
     lora = LoraRecord(rank=recipe.lora_rank, alpha=recipe.lora_alpha, dropout=recipe.lora_dropout)
@@ -55,7 +62,12 @@ def compose_manifest(
             n=len(divided.cells),
         ),
         split=SplitRecord(
-            seed=recipe.seed, fractions=FRACTIONS, rule=RULE, counts=divided.counts()
+            seed=recipe.seed,
+            fractions=FRACTIONS,
+            rule=divided.rule,
+            counts=divided.counts(),
+            groups=None if groups is None else _describe(groups, None),
+            files=tuple(_describe(path, part) for part, path in split),
         ),
         parameters=parameters,
         best_epoch=course.best,
@@ -65,6 +77,10 @@ def compose_manifest(
         device=device,
         versions=_versions(),
     )
+
+
+def _describe(table: Path, part: str | None) -> TableRecord:
+    return TableRecord(path=str(table.resolve()), sha256=hash_file(table), part=part)
 
 
 def _versions() -> dict[str, str]:

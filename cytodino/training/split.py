@@ -21,6 +21,18 @@ RULE = (
 )
 
 
+GROUP_RULE = (
+    "groups kept whole, the largest first, equal ones in random order from the seed: each goes to "
+    "the part that brings the shares of all its classes nearest to the fractions; every part gets "
+    "at least one group"
+)
+
+FILE_RULE = (
+    "as the files say; the parts that they do not name are carved out of what they call train, in "
+    "proportion to the fractions: "
+)
+
+
 def split_cells(
     labels: np.ndarray,
     ids: Sequence[str],
@@ -56,6 +68,51 @@ def split_cells(
         for part, size in part_sizes(len(order), fractions, priority).items():
             parts[order[start : start + size]] = part
             start += size
+    return parts
+
+
+def split_groups(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    seed: int,
+    fractions: Mapping[str, float] = FRACTIONS,
+) -> np.ndarray:
+    """Divide labelled cells among the parts, group by group; see `GROUP_RULE`.
+
+    scikit-learn's StratifiedGroupKFold, whose measure this is, makes folds of one size only.
+
+    Parameters
+    ----------
+    labels : int64, (n,), class index
+    groups : str, (n,), patient or slide; at least as many different ones as there are parts
+    seed : int
+    fractions : share by part, together 1
+
+    Returns
+    -------
+    str, (n,), the part of each cell
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    _, label = np.unique(labels, return_inverse=True)
+    assert len(names) >= len(fractions)
+    counts = np.zeros((len(names), label.max() + 1))
+    np.add.at(counts, (group, label), 1)
+    shares = counts / counts.sum(axis=0)  # (groups, classes), of all cells of the class
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    wanted = np.array(list(fractions.values()))[:, None]  # (parts, 1)
+    reached = np.zeros((len(fractions), shares.shape[1]))
+    chosen = np.full(len(names), -1)
+    for left, one in zip(range(len(order), 0, -1), order, strict=True):
+        # How much farther from what is wanted each part would be with this group in it.
+        cost = ((reached + shares[one] - wanted) ** 2 - (reached - wanted) ** 2).sum(axis=1)
+        empty = ~reached.any(axis=1)
+        if left <= empty.sum():
+            cost[~empty] = np.inf
+        chosen[one] = int(cost.argmin())
+        reached[chosen[one]] += shares[one]
+    parts: np.ndarray = np.array(list(fractions))[chosen[group]]
     return parts
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,10 +22,12 @@ from cytodino.run_manifest import PartMetrics
 from cytodino.training.augmentation import Augment
 from cytodino.training.building import build_model, choose_device, default_workers
 from cytodino.training.data import CellDataset
+from cytodino.training.duplicates import refuse_duplicates
 from cytodino.training.fitting import BestEpoch, fit
 from cytodino.training.observer import Observer
 from cytodino.training.parts import DividedCells, describe, divide, read_all
 from cytodino.training.record import compose_manifest
+from cytodino.training.tables import SplitTable
 
 
 def train(
@@ -33,6 +36,8 @@ def train(
     *,
     recipe: Recipe,
     backbone: str = DEFAULT_BACKBONE,
+    groups: Path | None = None,
+    split: Sequence[SplitTable] = (),
     device: str = "auto",
     workers: int | None = None,
     observer: Observer | None = None,
@@ -48,6 +53,10 @@ def train(
     recipe : Recipe
     backbone : str
         Hub id, folder, earlier run, or the name of a configuration (random weights).
+    groups : Path, optional
+        Table of each image's patient or slide, which are kept whole.
+    split : tables of images and parts, optional
+        See `cytodino.training.tables.read_split`.
     device : auto, cpu or cuda
     workers : int, optional
         Processes that load cells, see `default_workers`. The result is the same.
@@ -60,21 +69,24 @@ def train(
     CropError
         If an image cannot be read.
     TrainingError
-        If the device is not there, or there are too few cells to divide.
+        If the device is not there, there are too few cells to divide, the split tears a group
+        apart, or copies of a cell are in different parts.
     """
     started = time.monotonic()
     observer = observer or Observer()
     quiet_libraries()
     require_free(out)
     device = choose_device(device)
-    divided = divide(open_cells(data), seed=recipe.seed)
+    divided = divide(
+        open_cells(data), seed=recipe.seed, groups=groups, split=split, observer=observer
+    )
     set_seed(recipe.seed)
     origin = open_backbone(backbone, image_size=recipe.image_size)
     model = build_model(origin, recipe, observer)
     parameters = count_parameters(model)
     describe(divided, observer)
     observer.say(f"training {parameters[0]:,} of {parameters[1]:,} parameters on {device}")
-    read_all(divided.cells, observer)
+    refuse_duplicates(divided, read_all(divided.cells, observer))
     with new_run_folder(out):
         course = _fit(model, divided, recipe, device, workers, out, observer)
         metrics = _judge(model, divided, recipe, observer)
@@ -89,6 +101,8 @@ def train(
             parameters=parameters,
             device=device,
             seconds=time.monotonic() - started,
+            groups=groups,
+            split=split,
         )
         write_split(out, divided.cells.ids, divided.parts.tolist())
         write_manifest(out, manifest)

@@ -102,6 +102,17 @@ def test_a_run_comes_back_as_it_was_written(folder, manifest):
     assert not list(folder.glob("*.partial"))
 
 
+def test_a_run_of_schema_1_opens_with_its_three_parts(folder):
+    content = json.loads((folder / MANIFEST).read_text())
+    del content["split"]["groups"], content["split"]["files"]
+    (folder / MANIFEST).write_text(json.dumps({**content, "schema_version": 1}))
+    run = open_run(folder)
+    assert set(run.split) == {"train", "validation", "test"}
+    assert run.manifest.split.groups is None
+    with pytest.raises(InputError, match="no part 'calibration'; choose from train, test"):
+        run.rows(run.open_cells(), "calibration")
+
+
 def test_its_cells_are_found_again(folder, images):
     run = open_run(folder)
     cells = run.open_cells()
@@ -162,7 +173,7 @@ def test_a_damaged_manifest_is_refused(folder, content):
 
 def test_a_newer_schema_is_refused(folder):
     change(folder, schema_version=SCHEMA + 1)
-    with pytest.raises(InputError, match="newer than 1; upgrade cytodino"):
+    with pytest.raises(InputError, match=f"newer than {SCHEMA}; upgrade cytodino"):
         open_run(folder)
 
 

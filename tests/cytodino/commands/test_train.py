@@ -86,6 +86,28 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_groups_and_split_are_read_from_the_command_line(images, tmp_path):
+    names = [f"{code}/{number}.png" for code in ("BLA", "LYT") for number in range(5)]
+    groups = tmp_path / "groups.csv"
+    groups.write_text("".join(f"{name},{row % 5}\n" for row, name in enumerate(names)))
+    odd = tmp_path / "a=b.csv"
+    odd.write_text("".join(f"{name},test\n" for name in names if name.endswith("0.png")))
+    rest = tmp_path / "rest.csv"
+    rest.write_text("".join(f"{name}\n" for name in names if not name.endswith("0.png")))
+    tables = ["--groups", groups, "--split", odd, "--split", f"train={rest}"]
+    out = tmp_path / "out"
+    result = run(
+        images, "--out", out, *SMALL, "--epochs", "1", "--image-size", "32", *tables
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    split = open_run(out).split
+    assert set(split["test"]) == {"BLA/0.png", "LYT/0.png"}
+    digits = [{name[-5] for name in part} for part in split.values()]
+    assert sum(map(len, digits)) == len(set().union(*digits)) == 5
+    result = run(images, "--out", tmp_path / "other", *SMALL, "--groups", tmp_path / "none")
+    assert result.exit_code == 2 and "none: no such file" in result.stderr
+
+
 def test_a_missing_library_is_one_line_with_the_command_that_mends_it(
     images, tmp_path, monkeypatch
 ):

@@ -1,4 +1,6 @@
+import hashlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -160,3 +162,37 @@ def test_a_run_that_was_written_opens(trained):
     run, _ = trained
     assert open_run(run.path).manifest == run.manifest
     assert isinstance(run.manifest.recipe, Recipe)
+
+
+def test_copies_across_parts_end_it_before_it_begins(images, recipe, tmp_path):
+    for number in range(9):
+        shutil.copyfile(images / "BLA" / "BLA_09.png", images / "BLA" / f"BLA_0{number}.png")
+    with pytest.raises(TrainingError, match=r"BLA_0\d.png \(train\) = BLA/BLA_0\d.png \(test\)"):
+        train(images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_tables_that_divided_the_cells_are_on_record(images, recipe, tmp_path):
+    cells = open_cells(images)
+    groups, split = tmp_path / "groups.csv", tmp_path / "test.csv"
+    groups.write_text("".join(f"{name},{row % 9}\n" for row, name in enumerate(cells.ids)))
+    rows = [row for row in range(33) if row % 9 < 2]
+    rest = [row for row in range(33) if row % 9 >= 2]
+    split.write_text("".join(f"{cells.ids[row]}\n" for row in rows))
+    other = tmp_path / "train.csv"
+    other.write_text("".join(f"{cells.ids[row]}\n" for row in rest))
+    run = train(
+        images,
+        tmp_path / "run",
+        recipe=recipe.model_copy(update={"epochs": 1}),
+        backbone="mini",
+        device="cpu",
+        groups=groups,
+        split=[("test", split), ("train", other)],
+    )
+    assert set(run.split["test"]) == {cells.ids[row] for row in rows}
+    record = run.manifest.split
+    assert record.groups.path == str(groups) and record.groups.part is None
+    assert [table.part for table in record.files] == ["test", "train"]
+    assert record.files[0].sha256 == hashlib.sha256(split.read_bytes()).hexdigest()
+    assert record.rule.startswith("as the files say") and "groups kept whole" in record.rule
