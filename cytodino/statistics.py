@@ -1,4 +1,4 @@
-"""Intervals for proportions, and the softmax that everything shares."""
+"""Intervals and tests for proportions, and the softmax that everything shares."""
 
 import math
 
@@ -92,3 +92,49 @@ def _exact_lower(k: int, n: int, tail: float) -> float:
         if p <= before and before < k / n:  # rounding, at the root
             break
     return p
+
+
+def upper_bound(successes: int, n: int, level: float) -> float:
+    """Exact one-sided upper bound of a proportion, 0 to 1, at the given confidence or more.
+
+    Clopper and Pearson's upper limit with all of 1 - level on its side. It lies at or below a
+    proportion p exactly where `binomial_tail` at p is at most 1 - level.
+
+    Parameters
+    ----------
+    successes : int, 0 to n
+    n : int
+        Number of trials; 0 tells nothing, and gives 1.
+    level : float
+        Confidence, between 0 and 1.
+    """
+    return 1 - _exact_lower(n - successes, n, 1 - level) if n else 1.0
+
+
+def binomial_tail(successes: int, n: int, p: float) -> float:
+    """P(X <= successes) of a binomial X of n trials of probability p, between 0 and 1.
+
+    The exact p-value of "the proportion is p or more" against "it is less".
+
+    Parameters
+    ----------
+    successes : int, 0 to n
+    n : int
+        Number of trials; 0 gives 1.
+    p : float
+        Between 0 and 1, both excluded.
+    """
+    if successes >= n:
+        return 1.0
+    odds = (1 - p) / p
+    if successes > n * p:  # from the other side, where the terms fall from the first on
+        return 1 - binomial_tail(n - successes - 1, n, 1 - p)
+    relative, term = 1.0, 1.0
+    for j in range(successes, 0, -1):
+        term *= j / (n - j + 1) * odds
+        relative += term
+        if term < 1e-17 * relative:
+            break
+    ways = math.lgamma(n + 1) - math.lgamma(successes + 1) - math.lgamma(n - successes + 1)
+    first = ways + successes * math.log(p) + (n - successes) * math.log1p(-p)
+    return min(1.0, math.exp(first) * relative)

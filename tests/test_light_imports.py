@@ -16,6 +16,7 @@ TORCH_SIDE = {"accelerate", "onnx", "optimum", "peft", "sklearn", "torch", "tran
 LIGHT_ROOMS = [
     "cytodino.archive",
     "cytodino.bundle.verification",
+    "cytodino.calibration",
     "cytodino.cells",
     "cytodino.engines.selection",
     "cytodino.evaluation",

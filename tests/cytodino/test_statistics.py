@@ -1,7 +1,7 @@
 import pytest
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
-from cytodino.statistics import clopper_pearson, wilson_lower
+from cytodino.statistics import binomial_tail, clopper_pearson, upper_bound, wilson_lower
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,26 @@ def test_every_count_of_a_small_sample_is_solved():
 
 def test_wilson_lies_inside_the_exact_interval():
     assert clopper_pearson(25, 500)[0] < wilson_lower(25, 500) < 0.05
+
+
+@pytest.mark.parametrize("n", [1, 5, 59, 400, 17_000])
+@pytest.mark.parametrize("p", [0.001, 0.05, 0.5, 0.97])
+def test_the_binomial_tail_is_scipys(n, p):
+    for k in sorted({0, 1, round(n * p / 2), round(n * p), min(n, round(n * p) + 3), n - 1, n}):
+        assert binomial_tail(k, n, p) == pytest.approx(binom.cdf(k, n, p), rel=1e-9, abs=1e-15)
+    assert binomial_tail(0, 0, p) == 1.0
+
+
+def test_the_binomial_tail_by_hand():
+    assert binomial_tail(1, 3, 0.5) == pytest.approx(0.5)
+    assert binomial_tail(0, 59, 0.05) == pytest.approx(0.95**59)
+
+
+def test_the_upper_bound_rejects_what_the_exact_test_rejects():
+    for n in (10, 59, 300):
+        for k in range(0, n + 1, max(1, n // 20)):
+            upper = upper_bound(k, n, 0.95)
+            if k < n:
+                assert binomial_tail(k, n, upper) == pytest.approx(0.05, rel=1e-9)
+            assert (upper <= 0.05) == (binomial_tail(k, n, 0.05) <= 0.05)
+    assert upper_bound(0, 0, 0.95) == 1.0
