@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.archive.hdf5 import bound_index
+from cytodino.archive.sink import writing_hdf5
 from cytodino.errors import InputError
 from cytodino.paths import hash_file, printable
 from cytodino.taxonomy import CODES, N_CLASSES
@@ -165,7 +166,7 @@ def write_quarantine_csv(path: Path, result: Classification) -> None:
 
 def write_predictions_h5(path: Path, result: Classification, attributes: Mapping[str, str]) -> None:
     """Write all probabilities and logits, with checksums; the same result gives the same bytes."""
-    with h5py.File(path, "w", track_order=False) as file:
+    with writing_hdf5(path, track_order=False) as file:
         bound_index(file)
         file.attrs["format"] = "cytodino predictions"
         file.attrs["version"] = PREDICTIONS_VERSION

@@ -2,15 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedRandom
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import h5py
 
+from cytodino.archive.sink import Sink
 from cytodino.errors import ArchiveError
 
 LIBVER = ("v110", "v110")
@@ -41,7 +41,7 @@ class NewFile:
             file = self._partial.open("wb+")
             with suppress(OSError):  # not every file system can; there, leftovers stay
                 _lock(file)
-            self._sink = _Sink(file)
+            self._sink = Sink(file)
             self.hdf5 = h5py.File(self._sink, "w", libver=LIBVER)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -83,8 +83,7 @@ class NewFile:
         except OSError as fault:
             raise self._unwritable(fault) from fault
         finally:
-            with suppress(OSError):
-                self._sink.close()
+            self._sink.close()
             with suppress(OSError):
                 self._partial.unlink(missing_ok=True)
 
@@ -94,55 +93,6 @@ class NewFile:
             where=self.path,
             mend="see that the folder may be written and has room",
         )
-
-
-class _Sink:
-    """The file object that HDF5 writes to; it keeps the first failure to itself.
-
-    HDF5 cannot close a file that it could not write, tries again when the process ends, and dies
-    there. So it is told that all is well, and `NewFile` asks for the failure.
-    """
-
-    def __init__(self, file: BufferedRandom) -> None:
-        self._file = file
-        self.fault: BaseException | None = None
-
-    def write(self, data: Any) -> Any:
-        return self._try(lambda: self._file.write(data), len(data))
-
-    def read(self, size: int = -1) -> Any:
-        return self._try(lambda: self._file.read(size), b"")
-
-    def readinto(self, buffer: Any) -> Any:
-        return self._try(lambda: self._file.readinto(buffer), 0)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> Any:
-        return self._try(lambda: self._file.seek(offset, whence), offset)
-
-    def tell(self) -> Any:
-        return self._try(self._file.tell, 0)
-
-    def truncate(self, size: int) -> Any:
-        return self._try(lambda: self._file.truncate(size), size)
-
-    def flush(self) -> Any:
-        return self._try(self._file.flush, None)
-
-    def sync(self) -> Any:
-        self.flush()
-        return self._try(lambda: os.fsync(self._file.fileno()), None)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _try(self, action: Callable[[], Any], otherwise: Any) -> Any:
-        if self.fault is not None:
-            return otherwise
-        try:
-            return action()
-        except BaseException as error:  # Ctrl-C inside a call from HDF5 would be lost
-            self.fault = error
-            return otherwise
 
 
 def _lock(file: BufferedRandom) -> None:

@@ -76,10 +76,15 @@ def add_logits(
         `golden.h5`, already an archive of the cells.
     reference : float32, (n, 21)
     exported : float32 (n, 21) by `variant.engine`
-    """
-    import h5py
 
-    with h5py.File(path, "r+") as file:
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+    """
+    from cytodino.archive.sink import writing_hdf5
+
+    with writing_hdf5(path, "r+") as file:
         file.create_dataset("reference", data=reference, fletcher32=True)
         for name, logits in exported.items():
             file.create_dataset(f"exported/{name}", data=logits, fletcher32=True)

@@ -1,6 +1,8 @@
 import csv
 import dataclasses
 import os
+import subprocess
+import sys
 import time
 
 import h5py
@@ -136,6 +138,34 @@ def test_nothing_is_left_where_writing_stops_half_way(tmp_path, result, monkeypa
     monkeypatch.setattr(results, "write_quarantine_csv", full_disk)
     with pytest.raises(OSError, match="No space"):
         write(tmp_path / "out/deep/s", result)
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from cytodino_batch.classification import Classification
+from cytodino_batch.results import write_results
+
+n = 20_000
+logits = np.random.default_rng(1).normal(0, 3, (n, 21)).astype(np.float32)
+result = Classification(np.arange(n), logits, (), [str(row) for row in range(n)], None, 0.5)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))  # predictions.csv has 0.7 MB
+try:
+    write_results(Path(sys.argv[1]), result, attributes={}, summarise=lambda files: "{}")
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the length of files")
+def test_a_disk_that_fills_up_in_hdf5_does_not_end_the_night(tmp_path):
+    # HDF5 cannot close a file that it could not write, and crashes the process when that ends.
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "s")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "File too large\n", "")
     assert list(tmp_path.iterdir()) == []
 
 
