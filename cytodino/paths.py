@@ -1,6 +1,7 @@
 """Paths as text that JSON, CSV and HDF5 can hold, and folders that appear when they are whole."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-__all__ = ["PrintableText", "hash_file", "printable", "whole_folder"]
+__all__ = ["PrintableText", "Stamp", "hash_file", "printable", "stamp_of", "whole_folder"]
+
+Stamp = tuple[int, int, int, int]
+"""Device, inode, bytes, and nanoseconds of the last change."""
 
 
 def printable(name: Path | str) -> str:
@@ -38,6 +42,12 @@ def hash_file(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp_of(descriptor: int) -> Stamp:
+    """Return what tells whether an open file is another one, or was written to, than before."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> 
     Raises
     ------
     ArchiveError
-        If it cannot be read.
+        If it cannot be read, or was changed meanwhile; no results are written then.
     InputError
         If another run is at work on it, or finished it with other options or from other input.
     ParityError
@@ -55,7 +55,7 @@ def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> 
     with (
         open_archive(task.planned.path, options=options.read, probe=True) as archive,
         hold(task.lock),
-        FileDigest(task.planned.path) as digest,
+        FileDigest(task.planned.path, archive.stamp) as digest,
     ):
         return _ArchiveRun(task, archive, session, options, started, digest).run()
 
@@ -227,6 +227,7 @@ class _ArchiveRun:
             if not hashed:
                 journal.append(Digest(self._digest.result()))
             journal.flush()
+        self._archive.require_unchanged()
 
     def _finish(self, header: Header, earlier: Contents | None) -> Outcome:
         """Write the results, and then remove the journal."""

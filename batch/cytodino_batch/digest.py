@@ -6,6 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cytodino.archive.hdf5 import changed
+from cytodino.errors import ArchiveError
+from cytodino.paths import Stamp, stamp_of
+
 BUFFER_BYTES = 1 << 20
 """Read into one buffer again and again: a fifth less time than new bytes for each 4 MiB."""
 
@@ -22,12 +26,15 @@ class FileDigest:
     Parameters
     ----------
     path : Path
+    opened : Stamp, optional
+        Of the file that is worked on: another under its name, or a change before the hash is
+        there, is an error.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, opened: Stamp | None = None) -> None:
+        self._path, self._opened = path, opened
         self._digest = hashlib.sha256()
-        self._error: OSError | None = None
+        self._error: OSError | ArchiveError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
         if path.stat().st_size <= AT_ONCE_BYTES:
@@ -47,6 +54,8 @@ class FileDigest:
         ------
         OSError
             If the file cannot be read.
+        ArchiveError
+            If it is not the one that was opened, or was changed since.
         """
         if self._thread.is_alive():
             self._thread.join()
@@ -71,5 +80,7 @@ class FileDigest:
             with self._path.open("rb", buffering=0) as file:
                 while not self._stop.is_set() and (count := file.readinto(buffer)):
                     self._digest.update(buffer[:count])
+                if self._opened not in (None, stamp_of(file.fileno())):
+                    self._error = changed(self._path)
         except OSError as error:
             self._error = error

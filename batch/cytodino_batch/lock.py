@@ -10,6 +10,9 @@ from pathlib import Path
 
 from cytodino.errors import InputError
 
+TRIES = 100
+"""Times that a folder may be removed by another run while it is made for the lock."""
+
 MAX_NOTE = 200
 """Bytes that are read of what a holder wrote about itself."""
 
@@ -48,14 +51,19 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int:
+    tries = 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # another run removed the empty folder
+        except FileNotFoundError:  # another run removed the empty folder, or none can be made here
+            tries += 1
+            if tries == TRIES:
+                raise
             continue
         except FileExistsError:  # the same, between `mkdir` finding it and looking what it is
-            if _is_in_the_way(path.parent):
+            tries += 1
+            if tries == TRIES or _is_in_the_way(path.parent):
                 raise
             continue
         try:

@@ -65,15 +65,17 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
 def name_archives(paths: Sequence[Path]) -> tuple[str, ...]:
     """Name archives by their paths below their common root, without suffix, each name once.
 
-    Two archives that differ in their suffix alone keep it.
+    The suffix stays where the name without it is that of another archive, or leads elsewhere, as
+    that of `...h5` does.
     """
     absolute = [Path(os.path.abspath(path)) for path in paths]
     root = os.path.commonpath([path.parent for path in absolute])
     full = [path.relative_to(root).as_posix() for path in absolute]
-    short = [path.relative_to(root).with_suffix("").as_posix() for path in absolute]
-    repeats = Counter(short)
+    short = [long.removesuffix(path.suffix) for long, path in zip(full, absolute, strict=True)]
+    uses = Counter(short + full)
     return tuple(
-        long if repeats[brief] > 1 else brief for long, brief in zip(full, short, strict=True)
+        long if uses[brief] > 1 or path.stem in (".", "..") else brief
+        for path, long, brief in zip(absolute, full, short, strict=True)
     )
 
 
@@ -81,7 +83,12 @@ def _require_writable(out: Path) -> None:
     """Refuse an output folder now that would refuse the results of a night later."""
     if out.exists() and not out.is_dir():
         raise InputError("is a file", where=out, mend="name a folder for the results")
-    nearest = next(level for level in (out, *out.absolute().parents) if level.exists())
+    levels = (out, *out.absolute().parents)
+    nearest = next(level for level in levels if level.exists() or level.is_symlink())
+    if not nearest.exists():
+        raise InputError(
+            "is a link to nothing", where=nearest, mend="mount what it leads to, or choose another"
+        )
     if not nearest.is_dir():
         raise InputError("is a file", where=nearest, mend="choose another --out")
     if not os.access(nearest, os.W_OK):

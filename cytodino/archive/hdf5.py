@@ -151,6 +151,15 @@ def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
         return found
 
 
+def changed(path: Path) -> ArchiveError:
+    """Say that a file is no longer what it was when it was opened."""
+    return ArchiveError(
+        "was changed while it was read",
+        where=path,
+        mend="see that nothing writes to it, and give the same command again",
+    )
+
+
 def elsewhere(path: Path, name: str) -> ArchiveError:
     """Say that a name leads out of the file."""
     return ArchiveError(

@@ -10,13 +10,14 @@ from zlib import crc32
 import h5py
 import numpy as np
 
-from cytodino.archive.hdf5 import open_hdf5, reading
+from cytodino.archive.hdf5 import changed, open_hdf5, reading
 from cytodino.archive.layout import Layout
 from cytodino.archive.layouts import find_layout
 from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino.archive.tables import Tables
 from cytodino.errors import CropError
 from cytodino.images import checksum
+from cytodino.paths import Stamp, stamp_of
 from cytodino.texts import Texts
 
 MAX_THREADS = 4
@@ -53,6 +54,7 @@ def open_archive(
     """
     file = open_hdf5(path)
     try:
+        opened = stamp_of(file.id.get_vfd_handle())
         # HDF5 can fail anywhere in a damaged file: even on the names of what is in it.
         with reading(path, "its structure"):
             if probe:
@@ -61,7 +63,7 @@ def open_archive(
 
                 probe_foreign(file, path, options)
             rows = find_layout(file, path, options)
-            return Archive(file, rows, threads or available_threads(), options)
+            return Archive(file, rows, threads or available_threads(), options, opened)
     except BaseException:
         file.close()
         raise
@@ -77,7 +79,7 @@ class Archive:
     """An open archive; use it as a context manager, in the process that opened it."""
 
     def __init__(
-        self, file: h5py.File, rows: Layout, threads: int, options: ReadOptions = NO_OPTIONS
+        self, file: h5py.File, rows: Layout, threads: int, options: ReadOptions, opened: Stamp
     ) -> None:
         path = rows.path
         self._file = file
@@ -86,6 +88,8 @@ class Archive:
         """How many decode image files."""
         self._pool: ThreadPoolExecutor | None = None
         self.path = path
+        self.stamp = opened
+        """Of the file as it was opened."""
         self.layout = rows.name
         """Name of the layout."""
         self.dataset = rows.dataset
@@ -131,6 +135,17 @@ class Archive:
             self._pool.shutdown()
             self._pool = None
         self._file.close()
+
+    def require_unchanged(self) -> None:
+        """Refuse what was read if anybody wrote to the file since it was opened.
+
+        Raises
+        ------
+        ArchiveError
+            If so.
+        """
+        if stamp_of(self._file.id.get_vfd_handle()) != self.stamp:
+            raise changed(self.path)
 
     def read(self, start: int, stop: int) -> list[np.ndarray | CropError]:
         """Read rows ``start`` to ``stop``, like a slice of a list.

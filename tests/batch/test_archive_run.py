@@ -194,6 +194,47 @@ class Later(FileDigest):
     ready = False
 
 
+class Overwriting(PixelEngine):
+    """Writes another file over the archive at its tenth call, as `cp` does."""
+
+    def __init__(self, archive, data):
+        super().__init__()
+        self._archive, self._data = archive, data
+
+    def _infer(self, crops):
+        if len(self.batches) == 10:
+            with self._archive.open("r+b") as file:
+                file.write(self._data)
+        return super()._infer(crops)
+
+
+@pytest.mark.parametrize("at_once", [0, 1 << 30], ids=["hashed beside", "hashed before"])
+def test_an_archive_that_changes_during_the_run_has_no_results(
+    tmp_path, run, archive, monkeypatch, at_once
+):
+    monkeypatch.setattr("cytodino_batch.digest.AT_ONCE_BYTES", at_once)
+    other = write_crops(tmp_path / "other.h5", draw_crops(300, seed=3)).read_bytes()
+    outcome = run(engine=Overwriting(archive, other))
+    assert (outcome.status, outcome.exit_code) == ("failed", 3)
+    assert "s.h5: was changed while it was read; see that nothing writes to it" in outcome.reason
+    assert not (tmp_path / "out/s/summary.json").exists()
+    assert run().status == "done"
+    run(out="whole")
+    assert summary_of(tmp_path)[0] == summary_of(tmp_path, "whole")[0]
+
+
+def test_an_archive_that_is_replaced_before_it_is_hashed_has_no_results(
+    tmp_path, run, archive, monkeypatch
+):
+    def replace_first(path, *given):
+        write_crops(tmp_path / "new.h5", draw_crops(5)).replace(path)
+        return FileDigest(path, *given)
+
+    monkeypatch.setattr(archive_run, "FileDigest", replace_first)
+    outcome = run()
+    assert (outcome.status, "was changed while" in outcome.reason) == ("failed", True)
+
+
 def test_a_hash_that_comes_last_is_in_the_results(tmp_path, run, archive, monkeypatch):
     monkeypatch.setattr(archive_run, "FileDigest", Later)
     run()

@@ -104,6 +104,18 @@ def test_a_folder_that_another_run_removes_while_it_is_made_is_made_again(tmp_pa
         assert len(calls) == 2
 
 
+def test_a_folder_that_can_never_be_made_is_an_error_and_no_endless_wait(tmp_path):
+    (tmp_path / "s").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileExistsError), hold(tmp_path / "s/deep/w.lock"):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that takes no folders")
+def test_a_folder_that_takes_no_folders_is_an_error_and_no_endless_wait():
+    with pytest.raises(FileNotFoundError), hold(Path("/proc/nothing/w.lock")):
+        pass
+
+
 @pytest.mark.parametrize("what", ["file", "link to nothing"])
 def test_what_is_in_the_folder_s_place_is_an_error(tmp_path, what):
     place = tmp_path / "s"

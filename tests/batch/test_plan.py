@@ -31,6 +31,17 @@ def test_archives_that_differ_in_their_suffix_alone_keep_it():
     assert name_archives(paths) == ("x.h5", "x.hdf5", "y")
 
 
+def test_a_name_without_its_suffix_is_never_that_of_another_with_it():
+    paths = [Path("a/x.h5"), Path("a/x.hdf5"), Path("a/x.h5.h5"), Path("a/x")]
+    assert name_archives(paths) == ("x.h5", "x.hdf5", "x.h5.h5", "x")
+
+
+@pytest.mark.parametrize("name", ["...h5", "..h5"])
+def test_no_name_leads_out_of_the_output_folder_or_to_itself(tmp_path, name):
+    touch(tmp_path / name, tmp_path / "s" / name)
+    assert names(plan_archives([tmp_path], tmp_path / "out")) == [name, f"s/{name}"]
+
+
 def test_dots_inside_a_name_stay():
     assert name_archives([Path("slide.2024.01.h5")]) == ("slide.2024.01",)
 
@@ -97,6 +108,15 @@ def test_an_output_folder_below_a_file_is_refused_at_once(tmp_path):
     with pytest.raises(InputError, match="is a file") as caught:
         plan_archives([tmp_path / "a.h5"], tmp_path / "a.h5/deep/out")
     assert caught.value.where == tmp_path / "a.h5"
+
+
+@pytest.mark.parametrize("below", ["", "deep/out"])
+def test_an_output_folder_behind_a_link_to_nothing_is_refused_at_once(tmp_path, below):
+    touch(tmp_path / "a.h5")
+    (tmp_path / "nas").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(InputError, match="is a link to nothing") as caught:
+        plan_archives([tmp_path / "a.h5"], tmp_path / "nas" / below)
+    assert caught.value.where == tmp_path / "nas"
 
 
 def test_an_output_folder_that_may_not_be_written_is_refused_at_once(tmp_path, monkeypatch):
