@@ -30,6 +30,8 @@ class _Wanted:
     planned: PlannedArchive
     rows: int | None
     shards: tuple[Shard, ...]
+    elsewhere: tuple[Path, ...]
+    """Other folders that hold parts of it."""
 
 
 def run_merge(folder: Path) -> int:
@@ -79,12 +81,13 @@ def _find_wanted(folder: Path) -> list[_Wanted]:
                 where=other,
                 mend="remove what is not wanted, or merge each run in a folder of its own",
             )
-    return _want(
-        first, {header.archive.name: path.parent for path, header in whole.items()}, folder
-    )
+    folders: dict[str, dict[Path, None]] = defaultdict(dict)
+    for path, header in whole.items():
+        folders[header.archive.name][path.parent] = None
+    return _want(first, {name: tuple(places) for name, places in folders.items()}, folder)
 
 
-def _want(header: Header, folders: Mapping[str, Path], below: Path) -> list[_Wanted]:
+def _want(header: Header, folders: Mapping[str, tuple[Path, ...]], below: Path) -> list[_Wanted]:
     shards = defaultdict(list)
     of, step = header.shard.of if header.shard else 1, header.provenance.rows_a_block
     for index in range(1, of + 1):
@@ -93,9 +96,9 @@ def _want(header: Header, folders: Mapping[str, Path], below: Path) -> list[_Wan
             shards[position].append(shard)
     wanted = []
     for position, entry in enumerate(header.plan):
-        place = folders.get(entry.name, below / entry.name)
+        place, *others = folders.get(entry.name, (below / entry.name,))
         planned = PlannedArchive(place, entry.name, place)
-        wanted.append(_Wanted(planned, entry.rows, tuple(shards[position])))
+        wanted.append(_Wanted(planned, entry.rows, tuple(shards[position]), tuple(others)))
     return wanted
 
 
@@ -108,6 +111,12 @@ def _merge_archive(wanted: _Wanted) -> Outcome:
         raise InputError(
             "could not be opened when the work was cut into shards",
             mend="classify it by itself",
+        )
+    if wanted.elsewhere:
+        raise InputError(
+            f"holds shards of {wanted.planned.name}, and so does {wanted.elsewhere[0]}",
+            where=wanted.planned.folder,
+            mend="put the shards of one run into one folder, and remove what is there twice",
         )
     with hold(work_file(wanted.planned.folder, "lock")):
         paths = [work_file(wanted.planned.folder, "part", shard) for shard in wanted.shards]

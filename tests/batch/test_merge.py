@@ -151,6 +151,61 @@ def test_shards_of_another_cutting_are_refused(tmp_path, archives, run, other):
         run_merge(tmp_path / "out")
 
 
+def test_shards_that_are_there_twice_are_named_and_the_other_archives_merged(
+    tmp_path, archives, run, capsys
+):
+    for shard in ("1/2", "2/2"):
+        run("out", shard)
+    shutil.copytree(tmp_path / "out/a", tmp_path / "out/a.bak")
+    assert run_merge(tmp_path / "out") == 3
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'out/a'}: holds shards of a, and so does {tmp_path / 'out/a.bak'}" in said
+    assert sorted(path.parent.name for path in (tmp_path / "out").rglob("summary.json")) == [
+        "b",
+        "c",
+    ]
+    shutil.rmtree(tmp_path / "out/a.bak")
+    assert run_merge(tmp_path / "out") == 3
+    run("whole")
+    assert results(tmp_path / "out")[0] == results(tmp_path / "whole")[0]
+
+
+def test_shards_gathered_from_several_folders_are_not_called_missing(
+    tmp_path, archives, run, capsys
+):
+    for index in range(1, 5):
+        run(f"out/node{index % 2}", f"{index}/4")
+    assert run_merge(tmp_path / "out") == 3
+    assert "put the shards of one run into one folder" in capsys.readouterr().err
+
+
+def test_merged_shards_with_parquet_are_one_run_to_the_byte(tmp_path, archives, run):
+    for shard in ("2/3", "1/3", "3/3"):
+        run("out", shard, parquet=True)
+    assert run_merge(tmp_path / "out") == 3
+    run("whole", parquet=True)
+    merged, whole = results(tmp_path / "out")[0], results(tmp_path / "whole")[0]
+    assert sum(name.endswith("predictions.parquet") for name in whole) == 3
+    assert merged == whole
+
+
+def test_merging_without_the_library_of_parquet_keeps_the_parts(
+    tmp_path, archives, run, monkeypatch, capsys
+):
+    for shard in ("1/2", "2/2"):
+        run("out", shard, parquet=True)
+    before = results(tmp_path / "out")
+    with monkeypatch.context() as patched:
+        patched.setattr("cytodino_batch.parquet.find_spec", lambda _: None)
+        assert run_merge(tmp_path / "out") == 3
+    assert "pyarrow is not installed; run: pip install 'cytodino[parquet]'" in (
+        capsys.readouterr().err
+    )
+    assert results(tmp_path / "out") == before
+    assert run_merge(tmp_path / "out") == 3
+    assert len(list((tmp_path / "out").rglob("predictions.parquet"))) == 3
+
+
 def test_a_folder_without_shards_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no finished shard"):
         run_merge(tmp_path)
