@@ -10,7 +10,7 @@ from cytodino.recipe import Recipe, Tune
 from cytodino.taxonomy import CODES, require_order
 
 SCHEMA = 2
-"""1: three parts, no tables of groups or splits. Such runs are read as they are."""
+"""1: three parts, no tables of groups or splits, plain recipe. Such runs are read as they are."""
 MANIFEST = "run.json"
 
 

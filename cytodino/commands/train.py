@@ -11,9 +11,9 @@ from cytodino.errors import MissingExtraError
 from cytodino.parts import PARTS
 
 if TYPE_CHECKING:
-    from cytodino.recipe import Recipe, Tune
+    from cytodino.recipe import Recipe, RecipeName, Tune
 
-_LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate")
+_LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate", "kornia")
 
 
 def _split_tables(
@@ -50,6 +50,13 @@ def _split_tables(
     "[default: full for random weights, else lora]",
 )
 @click.option(
+    "--recipe",
+    type=click.Choice(["cytodino", "plain"]),
+    help="cytodino: as published, hierarchical focal loss, rare classes drawn more often, strong "
+    "augmentation, early stopping. plain: cross-entropy.  [default: cytodino for lora on the Hub's "
+    "or a folder's DINOv3, else plain]",
+)
+@click.option(
     "--image-size",
     type=click.IntRange(min=16),
     metavar="PX",
@@ -59,10 +66,37 @@ def _split_tables(
     "--epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Passes over the cells.  [default: 16]",
+    help="Passes over the cells; cytodino sees each twice a pass, or more often.  [default: 16; "
+    "cytodino: 8]",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Cells a step.  [default: 16]"
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Cells at a time.  [default: 16; cytodino: 1]",
+)
+@click.option(
+    "--accumulation",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Batches that make one step: less memory for the same step.  [default: 1; cytodino: 4]",
+)
+@click.option(
+    "--mixed-precision",
+    type=click.Choice(["bf16", "fp16"]),
+    help="Multiply matrices in half the bits; weights and loss stay float32.  [default: float32]",
+)
+@click.option(
+    "--gradient-checkpointing",
+    is_flag=True,
+    default=None,
+    help="Compute each block twice in place of keeping it: less memory, a third more time.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Stop after N epochs without a better weighted F1.  [default: never; cytodino: 5]",
 )
 @click.option(
     "--learning-rate",
@@ -114,6 +148,7 @@ def train(
     device: str,
     workers: int | None,
     tune: "Tune | None",
+    recipe: "RecipeName | None",
     **chosen: Any,
 ) -> None:
     """Train a classifier on an image folder or an archive, and write it as a run.
@@ -133,12 +168,12 @@ def train(
     from cytodino.training.trainer import train as run_training
 
     backbone = backbone or DEFAULT_BACKBONE
-    recipe = _recipe(backbone, tune, chosen)
+    whole = _recipe(backbone, tune, recipe, chosen)
     with TerminalObserver() as observer:
         run = run_training(
             data,
             out,
-            recipe=recipe,
+            recipe=whole,
             backbone=backbone,
             groups=groups,
             split=split,
@@ -149,17 +184,20 @@ def train(
     click.echo(run.path)
 
 
-def _recipe(backbone: str, tune: "Tune | None", chosen: dict[str, Any]) -> "Recipe":
-    from cytodino.recipe import SHAPES, default_recipe
+def _recipe(
+    backbone: str, tune: "Tune | None", name: "RecipeName | None", chosen: dict[str, Any]
+) -> "Recipe":
+    from cytodino.recipe import SHAPES, default_name, default_recipe
     from cytodino.run import open_run
     from cytodino.run_manifest import MANIFEST
 
     pretrained = backbone not in SHAPES
-    if chosen["image_size"] is None and pretrained and (Path(backbone) / MANIFEST).is_file():
+    earlier = pretrained and (Path(backbone) / MANIFEST).is_file()
+    if chosen["image_size"] is None and earlier:
         chosen = {**chosen, "image_size": open_run(Path(backbone)).manifest.image_size}
-    return default_recipe(
-        tune=tune or ("lora" if pretrained else "full"), pretrained=pretrained, **chosen
-    )
+    tune = tune or ("lora" if pretrained else "full")
+    name = name or default_name(tune=tune, published_weights=pretrained and not earlier)
+    return default_recipe(tune=tune, pretrained=pretrained, name=name, **chosen)
 
 
 def _require_libraries() -> None:

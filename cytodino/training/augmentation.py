@@ -8,10 +8,11 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from cytodino.recipe import Augmentation
+from cytodino.training.degradation import ChannelShift, Degradation, Equalisation
 
 
 class Augment(nn.Module):
-    """Flip, rotate, move, scale and recolour one crop, from torch's random state.
+    """Flip, rotate, move, scale, recolour and degrade one crop, from torch's random state.
 
     Parameters
     ----------
@@ -39,12 +40,24 @@ class Augment(nn.Module):
                 v2.RandomVerticalFlip(settings.flip),
             ]
         )
-        self.recolour = v2.ColorJitter(
-            settings.brightness, settings.contrast, settings.saturation, settings.hue
+        self.recolour = _recolour(settings)
+        self.degrade = nn.Sequential(
+            v2.RandomApply([Degradation()], settings.degradation),
+            v2.RandomApply([Equalisation()], settings.equalisation),
         )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Vary one crop: float (3, S, S) between 0 and 1, to the same."""
         wide = functional.pad(pixels[None], (self.margin,) * 4, mode="reflect")[0]
-        varied: torch.Tensor = self.recolour(self.move(wide).clamp(0, 1))
+        varied: torch.Tensor = self.degrade(self.recolour(self.move(wide).clamp(0, 1)))
         return varied
+
+
+def _recolour(settings: Augmentation) -> nn.Module:
+    jitter = v2.ColorJitter(
+        settings.brightness, settings.contrast, settings.saturation, settings.hue
+    )
+    if settings.channel_shift:
+        jitter = v2.RandomChoice([jitter, ChannelShift(settings.channel_shift)])
+    varied: nn.Module = v2.RandomApply([jitter], settings.colour)
+    return varied

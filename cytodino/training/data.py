@@ -63,7 +63,7 @@ class CellDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Every cell once an epoch, in an order that depends on seed and epoch alone.
+    """Every cell once an epoch, or once and by weight, in an order of seed and epoch alone.
 
     Each draw carries a seed of its own, so that what chance does to a cell depends neither on how
     many processes load the cells nor on where an interrupted training began again.
@@ -73,22 +73,44 @@ class EpochSampler(Sampler[Draw]):
     n : int
         Cells.
     seed : int
+    weights : float, (n,), together 1, optional
+        With these, as many cells again are drawn an epoch, with replacement.
     """
 
-    def __init__(self, n: int, seed: int) -> None:
+    def __init__(self, n: int, seed: int, weights: np.ndarray | None = None) -> None:
         self.n = n
         self.seed = seed
+        self.weights = weights
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.n
+        return self.n if self.weights is None else 2 * self.n
 
     def __iter__(self) -> Iterator[Draw]:
         random = np.random.default_rng([self.seed, self.epoch])
-        order = random.permutation(self.n).tolist()
-        seeds = random.integers(0, 2**63 - 1, size=self.n).tolist()
+        places = np.arange(self.n)
+        if self.weights is not None:
+            again = random.choice(self.n, size=self.n, p=self.weights)
+            places = np.concatenate([places, again])
+        order = random.permutation(places).tolist()
+        seeds = random.integers(0, 2**63 - 1, size=len(places)).tolist()
         return iter(zip(order, seeds, strict=True))
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next, from 0; the Trainer does."""
         self.epoch = epoch
+
+
+def draw_weights(labels: np.ndarray, power: float) -> np.ndarray:
+    """Return how likely each cell is to be drawn again, float64 (n,), together 1.
+
+    Parameters
+    ----------
+    labels : int64, (n,), class index
+    power : float
+        A cell's weight is (cells of its class + 1) to this power, negative; published 0.7.
+    """
+    counts = np.bincount(labels)[labels]
+    weights = (counts + 1.0) ** -power
+    shares: np.ndarray = weights / weights.sum()
+    return shares

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Sampler
@@ -18,34 +19,58 @@ from transformers import (
     TrainingArguments,
 )
 
+from cytodino.errors import TrainingError
 from cytodino.metrics import score
 from cytodino.modeling.classifier import CytoDino
+from cytodino.modeling.loss import HierarchicalFocalLoss
 from cytodino.recipe import Recipe
 from cytodino.run_manifest import EpochRecord
-from cytodino.training.data import CellDataset, EpochSampler
+from cytodino.taxonomy import N_CLASSES
+from cytodino.training.data import CellDataset, EpochSampler, draw_weights
 from cytodino.training.observer import Observer
 
 
 class LossModel(nn.Module):
-    """What the Trainer sees: pixel values and labels in, loss and logits out."""
+    """What the Trainer sees: pixel values and labels in, loss and logits out.
 
-    def __init__(self, model: CytoDino) -> None:
+    Parameters
+    ----------
+    model : CytoDino
+    loss : module of logits and labels, optional
+        For training; cross-entropy unless given, and always in evaluation, so that what is
+        reported of the validation part can be compared between recipes.
+    """
+
+    def __init__(self, model: CytoDino, loss: nn.Module | None = None) -> None:
         super().__init__()
         self.model = model
+        self.loss = loss
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Mean cross-entropy of a batch: (n, 3, S, S) and int64 (n,) to loss () and (n, 21)."""
+        """Mean loss of a batch: (n, 3, S, S) and int64 (n,) to loss () and logits (n, 21)."""
         logits = self.model.classify(pixel_values)
-        return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+        if self.training and self.loss is not None:
+            loss = self.loss(logits, labels)
+        else:
+            loss = functional.cross_entropy(logits.float(), labels)
+        return {"loss": loss, "logits": logits}
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Let the backbone's blocks be reckoned again in the backward pass; the Trainer asks."""
+        core: Any = self.model.backbone
+        core = core.get_base_model() if isinstance(core, PeftModel) else core
+        core.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
 
 
 class BestEpoch(TrainerCallback):
     """Keeps the history, and the trained weights of the best epoch, in memory.
 
-    Best is the highest weighted F1 on the validation part; of equal ones, the lowest loss.
+    Best is the highest weighted F1 on the validation part; of equal ones, the lowest loss. After
+    `patience` epochs without a better one, training stops.
     """
 
-    def __init__(self, model: CytoDino, observer: Observer) -> None:
+    def __init__(self, model: CytoDino, observer: Observer, *, patience: int | None = None) -> None:
+        self.patience = patience
         self.history: list[EpochRecord] = []
         self.best = 0
         self._model = model
@@ -102,15 +127,20 @@ class BestEpoch(TrainerCallback):
                 if value.requires_grad
             }
         self._observer.epoch(record, best=best)
+        if self.patience is not None and record.epoch - self.best >= self.patience:
+            self._observer.say(f"no better epoch in {self.patience}: training stops")
+            control.should_training_stop = True
 
 
 class CellTrainer(Trainer):
-    """A Trainer that takes its cells in the order of an `EpochSampler`."""
+    """A Trainer that takes its cells in the order of a sampler of its own."""
+
+    def __init__(self, *, sampler: EpochSampler, **options: Any) -> None:
+        super().__init__(**options)
+        self._sampler = sampler
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
-        dataset = self.train_dataset if train_dataset is None else train_dataset
-        assert isinstance(dataset, CellDataset)
-        return EpochSampler(len(dataset), self.args.seed)
+        return self._sampler
 
 
 def fit(
@@ -143,10 +173,13 @@ def fit(
     BestEpoch
         The history and which epoch was best.
     """
-    keeper = BestEpoch(model, observer)
-    arguments = _arguments(recipe, len(training), device=device, workers=workers, folder=folder)
-    trainer = CellTrainer(
-        model=LossModel(model),
+    keeper = BestEpoch(model, observer, patience=recipe.patience)
+    sampler = _sampler(recipe, training)
+    steps = steps_per_epoch(recipe, len(sampler)) * recipe.epochs
+    arguments = _arguments(recipe, steps, device=device, workers=workers, folder=folder)
+    trainer: Any = CellTrainer(  # Any: transformers types only a part of it
+        sampler=sampler,
+        model=LossModel(model, _loss(recipe, training)),
         args=arguments,
         train_dataset=training,
         eval_dataset=validation,
@@ -154,20 +187,35 @@ def fit(
         callbacks=[keeper],
     )
     trainer.remove_callback(PrinterCallback)
-    observer.begin("training", _steps_per_epoch(recipe, len(training)) * recipe.epochs)
+    observer.begin("training", steps)
     trainer.train()
     keeper.restore()
     return keeper
 
 
+def _sampler(recipe: Recipe, training: CellDataset) -> EpochSampler:
+    weights = None
+    if recipe.extra_draws is not None:
+        weights = draw_weights(training.labels, recipe.extra_draws)
+    return EpochSampler(len(training), recipe.seed, weights)
+
+
+def _loss(recipe: Recipe, training: CellDataset) -> nn.Module | None:
+    if recipe.loss is None:
+        return None
+    return HierarchicalFocalLoss(recipe.loss, np.bincount(training.labels, minlength=N_CLASSES))
+
+
 def _arguments(
-    recipe: Recipe, n: int, *, device: str, workers: int, folder: Path
+    recipe: Recipe, steps: int, *, device: str, workers: int, folder: Path
 ) -> TrainingArguments:
-    steps = _steps_per_epoch(recipe, n) * recipe.epochs
+    gpus = 1 if device == "cpu" else torch.cuda.device_count()
+    batch_size, accumulation = share_batch(recipe, gpus)
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=accumulation,
         per_device_eval_batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
@@ -177,6 +225,10 @@ def _arguments(
         max_grad_norm=recipe.clip,
         optim="adamw_torch",
         seed=recipe.seed,
+        bf16=recipe.mixed_precision == "bf16",
+        fp16=recipe.mixed_precision == "fp16",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=device == "cpu",
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
@@ -191,8 +243,31 @@ def _arguments(
     )
 
 
-def _steps_per_epoch(recipe: Recipe, n: int) -> int:
-    return -(-n // recipe.batch_size)
+def steps_per_epoch(recipe: Recipe, draws: int) -> int:
+    """Return how often the weights change while so many cells are seen."""
+    batches = -(-draws // recipe.batch_size)
+    return -(-batches // recipe.accumulation)
+
+
+def share_batch(recipe: Recipe, gpus: int) -> tuple[int, int]:
+    """Return batch size and accumulation for each of some GPUs: the step stays that of one.
+
+    Raises
+    ------
+    TrainingError
+        If the cells of a step cannot be shared out evenly.
+    """
+    together = recipe.batch_size * recipe.accumulation
+    most = max(1, recipe.batch_size // gpus)
+    if together % gpus:
+        raise TrainingError(
+            f"{together} cells a step cannot be shared out among {gpus} GPUs",
+            mend="choose another --batch-size or --accumulation, or name fewer GPUs in "
+            "CUDA_VISIBLE_DEVICES",
+        )
+    share = together // gpus
+    each = max(size for size in range(1, share + 1) if share % size == 0 and size <= most)
+    return each, share // each
 
 
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:

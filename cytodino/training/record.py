@@ -26,7 +26,16 @@ from cytodino.training.parts import DividedCells
 from cytodino.training.split import FRACTIONS
 from cytodino.training.tables import SplitTable
 
-_LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate", "safetensors", "numpy")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "peft",
+    "accelerate",
+    "kornia",
+    "safetensors",
+    "numpy",
+)
 
 
 def compose_manifest(

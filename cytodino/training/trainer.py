@@ -85,7 +85,10 @@ def train(
     model = build_model(origin, recipe, observer)
     parameters = count_parameters(model)
     describe(divided, observer)
-    observer.say(f"training {parameters[0]:,} of {parameters[1]:,} parameters on {device}")
+    observer.say(
+        f"training {parameters[0]:,} of {parameters[1]:,} parameters "
+        f"({parameters[0] / parameters[1]:.1%}) on {device}, recipe {recipe.name}"
+    )
     refuse_duplicates(divided, read_all(divided.cells, observer))
     with new_run_folder(out):
         course = _fit(model, divided, recipe, device, workers, out, observer)

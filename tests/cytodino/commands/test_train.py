@@ -108,6 +108,27 @@ def test_groups_and_split_are_read_from_the_command_line(images, tmp_path):
     assert result.exit_code == 2 and "none: no such file" in result.stderr
 
 
+def test_the_recipe_and_its_options_reach_the_run(images, tmp_path):
+    out = tmp_path / "out"
+    options = [
+        "--recipe",
+        "cytodino",
+        "--accumulation",
+        "2",
+        "--patience",
+        "3",
+        "--batch-size",
+        "2",
+    ]
+    options += ["--mixed-precision", "bf16", "--gradient-checkpointing", "--epochs", "1"]
+    result = run(images, "--out", out, *SMALL, "--image-size", "32", *options)
+    assert result.exit_code == 0, result.output
+    recipe = open_run(out).manifest.recipe
+    assert (recipe.name, recipe.accumulation, recipe.patience) == ("cytodino", 2, 3)
+    assert (recipe.mixed_precision, recipe.gradient_checkpointing) == ("bf16", True)
+    assert recipe.loss is not None and recipe.extra_draws == 0.7
+
+
 def test_a_missing_library_is_one_line_with_the_command_that_mends_it(
     images, tmp_path, monkeypatch
 ):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cytodino.recipe import Augmentation
+from cytodino.recipe import PUBLISHED, Augmentation
 from cytodino.training.augmentation import Augment
 
 STILL = dict.fromkeys(
@@ -53,3 +53,36 @@ def test_the_default_varies_by_torchs_seed_alone(pixels):
 
     assert torch.equal(vary(1), vary(1))
     assert not torch.equal(vary(1), vary(2))
+
+
+def test_the_published_variation_keeps_a_crop_a_crop(pixels):
+    module = Augment(PUBLISHED["augmentation"], 32)
+    for seed in range(30):
+        torch.manual_seed(seed)
+        varied = module(pixels)
+        assert varied.shape == (3, 32, 32) and varied.dtype == torch.float32
+        assert varied.min() >= 0 and varied.max() <= 1
+        torch.manual_seed(seed)
+        assert torch.equal(module(pixels), varied)
+
+
+@pytest.mark.parametrize("name", ["degradation", "equalisation"])
+def test_what_is_certain_happens_and_what_is_off_does_not(pixels, name):
+    torch.manual_seed(1)
+    assert not torch.allclose(augment(**{name: 1.0})(pixels), pixels, atol=1e-3)
+
+
+def test_colours_may_be_left_alone_or_their_channels_shifted(pixels):
+    grey = torch.full((3, 32, 32), 0.5)
+    alone = augment(brightness=0.5, contrast=0.5, colour=0.0)
+    torch.testing.assert_close(alone(grey), grey, atol=1e-5, rtol=0)
+    shift = augment(channel_shift=0.06)
+    found = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        varied = shift(grey)
+        means = varied.mean(dim=(1, 2))
+        assert (varied - means[:, None, None]).abs().max() < 1e-5
+        assert (means - 0.5).abs().max() <= 0.06 + 1e-5
+        found.add(len({round(float(mean), 4) for mean in means}))
+    assert found == {1, 3}  # half of the times the jitter, here without strength, has its turn

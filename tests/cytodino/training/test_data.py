@@ -7,7 +7,7 @@ from cytodino.cells import open_cells
 from cytodino.modeling.preprocessing import Preprocess
 from cytodino.recipe import Augmentation
 from cytodino.training.augmentation import Augment
-from cytodino.training.data import CellDataset, EpochSampler
+from cytodino.training.data import CellDataset, EpochSampler, draw_weights
 
 
 @pytest.fixture
@@ -68,3 +68,27 @@ def test_loading_in_other_processes_changes_nothing(varied):
 
     for here, there in zip(batches(0), batches(1), strict=True):
         assert torch.equal(here, there)
+
+
+def test_each_epoch_has_every_cell_once_and_as_many_again_by_weight():
+    weights = np.array([0.0, 0.5, 0.5, 0.0])
+    sampler = EpochSampler(4, seed=0, weights=weights)
+    assert len(sampler) == 8
+    seen = []
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        draws = list(sampler)
+        assert len({seed for _, seed in draws}) == 8
+        counts = np.bincount([place for place, _ in draws], minlength=4)
+        assert counts[0] == counts[3] == 1 and counts.sum() == 8 and counts.min() >= 1
+        seen.append(counts[1])
+    assert np.mean(seen) == pytest.approx(3, abs=0.2)
+
+
+def test_cells_of_rare_classes_are_drawn_more_often():
+    # (1 + 1)^-1 and three times (3 + 1)^-1
+    assert draw_weights(np.array([5, 2, 2, 2]), 1.0).tolist() == [0.4, 0.2, 0.2, 0.2]
+    labels = np.repeat([0, 20], [99, 9])
+    weights = draw_weights(labels, 0.7)
+    assert weights.sum() == pytest.approx(1)
+    assert weights[-1] / weights[0] == pytest.approx((10 / 100) ** -0.7)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTLayer
 
 from cytodino.cells import open_cells
 from cytodino.errors import CropError, InputError, TaxonomyError, TrainingError
 from cytodino.modeling.inference import predict
 from cytodino.modeling.loading import load_run
-from cytodino.recipe import Recipe
+from cytodino.recipe import Recipe, default_recipe
 from cytodino.run import open_run
 from cytodino.training import trainer
 from cytodino.training.trainer import train
@@ -196,3 +197,64 @@ def test_the_tables_that_divided_the_cells_are_on_record(images, recipe, tmp_pat
     assert [table.part for table in record.files] == ["test", "train"]
     assert record.files[0].sha256 == hashlib.sha256(split.read_bytes()).hexdigest()
     assert record.rule.startswith("as the files say") and "groups kept whole" in record.rule
+
+
+@pytest.fixture
+def gradients(monkeypatch):
+    """How the weights of the head change in one training, by what was changed in the recipe."""
+
+    def train_once(images, folder, recipe, **changes):
+        recipe = recipe.model_copy(update=changes)
+        run = train(images, folder, recipe=recipe, backbone="mini", device="cpu")
+        return load_file(run.head_path), run
+
+    return train_once
+
+
+def test_accumulation_and_checkpointing_give_the_same_weights(images, recipe, tmp_path, gradients):
+    base = recipe.model_copy(update={"epochs": 1, "head_dropout": 0.0})
+    whole, _ = gradients(images, tmp_path / "a", base, batch_size=8)
+    parts, _ = gradients(images, tmp_path / "b", base, batch_size=2, accumulation=4)
+    again, _ = gradients(images, tmp_path / "c", base, batch_size=8, gradient_checkpointing=True)
+    for name, value in whole.items():
+        torch.testing.assert_close(again[name], value, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(parts[name], value, atol=2e-4, rtol=1e-2)
+
+
+def test_checkpointing_recomputes_the_blocks(images, recipe, tmp_path, monkeypatch):
+    counted = []
+    original = DINOv3ViTLayer.forward
+
+    def forward(self, *args, **kwargs):
+        counted.append(torch.is_grad_enabled())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(DINOv3ViTLayer, "forward", forward)
+    base = recipe.model_copy(update={"epochs": 1, "tune": "lora"})
+    counts = []
+    for checkpointing in (False, True):
+        counted.clear()
+        changed = base.model_copy(update={"gradient_checkpointing": checkpointing})
+        train(images, tmp_path / f"{checkpointing}", recipe=changed, backbone="mini", device="cpu")
+        counts.append(sum(counted))
+    assert counts[1] == 2 * counts[0]
+
+
+def test_bf16_trains_and_leaves_float32_weights(images, recipe, tmp_path, gradients):
+    head, run = gradients(images, tmp_path / "a", recipe, mixed_precision="bf16", epochs=4)
+    assert all(value.dtype == torch.float32 for value in head.values())
+    assert run.manifest.history[-1].train_loss < run.manifest.history[0].train_loss
+
+
+def test_the_cytodino_recipe_learns_colours(images, tmp_path, listener):
+    recipe = default_recipe(
+        tune="full", pretrained=False, name="cytodino", image_size=32, epochs=10, batch_size=8,
+        accumulation=1, learning_rate=1e-3, head_layers=1,
+    )  # fmt: skip
+    run = train(
+        images, tmp_path / "run", recipe=recipe, backbone="mini", device="cpu", observer=listener
+    )
+    assert run.manifest.recipe == recipe
+    assert run.manifest.recipe.loss.missed == 3.0
+    assert run.manifest.metrics["test"].scores.accuracy >= 4 / 7
+    assert any("(99.9%) on cpu, recipe cytodino" in text for text in listener.said)
