@@ -5,13 +5,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 import numpy as np
 
 from cytodino.errors import CropError, InputError, MissingPathError
 from cytodino.images import checksum, decode_rgb, encode_png, scan_folder
+
+if TYPE_CHECKING:
+    from cytodino.archive.options import ReadOptions
 
 Kind = Literal["folder", "archive", "memory"]
 
@@ -201,8 +204,10 @@ class SelectedCells(CellSource):
         return self._source.checksum(self._indices[index])
 
 
-def open_cells(path: Path) -> CellSource:
+def open_cells(path: Path, options: "ReadOptions | None" = None) -> CellSource:
     """Open an image folder or an HDF5 archive, whichever the path leads to.
+
+    `options` say about an archive what it does not say itself.
 
     What had to be assumed of an archive is said on stderr: what is packed, trained or judged with
     it would carry the assumption on in silence.
@@ -212,18 +217,21 @@ def open_cells(path: Path) -> CellSource:
     MissingPathError
         If nothing is there.
     InputError
-        If a folder holds no images, or a file is no archive that can be read.
+        If a folder holds no images, or a file is no archive that can be read, or there are
+        options though it is a folder.
     TaxonomyError
         If class folders, or labels of an archive, are none of the 21 codes.
     """
     if not path.exists():
         raise MissingPathError(path)
     if path.is_dir():
+        _refuse_options(path, options)
         return FolderCells(path)
     from cytodino.archive.cells import ArchiveCells
+    from cytodino.archive.options import NO_OPTIONS
     from cytodino.console import message
 
-    cells = ArchiveCells(path)
+    cells = ArchiveCells(path, options or NO_OPTIONS)
     for note in cells.notes:
         message(f"warning: {path}: {note}")
     return cells
@@ -253,6 +261,16 @@ def require_labels(cells: CellSource) -> np.ndarray:
             mend="label them or leave them out",
         )
     return labels
+
+
+def _refuse_options(folder: Path, options: "ReadOptions | None") -> None:
+    given = [f"--{name.replace('_', '-')}" for name in (options.given() if options else ())]
+    if given:
+        raise InputError(
+            f"is a folder of images, and {', '.join(given)} is for archives",
+            where=folder,
+            mend="leave it out",
+        )
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from cytodino.metrics import Scores, confusion, score_confusion
 from cytodino.statistics import softmax
 
 if TYPE_CHECKING:
+    from cytodino.archive.options import ReadOptions
     from cytodino.cells import CellSource
     from cytodino.run import Run
 
@@ -51,6 +52,8 @@ class Provenance(BaseModel):
     data_kind: str
     data_fingerprint: str
     """sha256 over the ids, labels and checksums of all its cells."""
+    read: dict[str, str] = {}
+    """How an archive was read that does not say it itself, by option."""
     part: Part
     """Which of them were scored."""
     machine: Machine
@@ -85,6 +88,7 @@ def evaluate(
     variant: str = "auto",
     device: str = "auto",
     batch_size: int = 32,
+    read: "ReadOptions | None" = None,
     say: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -103,6 +107,8 @@ def evaluate(
         As `cytodino.engines.open_engine` takes them; a run has PyTorch in fp32 only.
     batch_size : int
         Most crops in one call.
+    read : ReadOptions, optional
+        How an archive is read that does not say it itself.
     say : callable, optional
         Takes sentences for the person who waits, such as which part was chosen.
     progress : callable, optional
@@ -120,7 +126,7 @@ def evaluate(
 
     say = say or (lambda _: None)
     opened = _open_model(model, engine, variant, device)
-    cells = open_cells(data)
+    cells = open_cells(data, read)
     labels = require_labels(cells)
     fingerprint = cells.fingerprint()
     part, indices = _choose_part(opened, cells, fingerprint, part, say)
@@ -149,6 +155,7 @@ def evaluate(
             data=str(data),
             data_kind=cells.kind,
             data_fingerprint=fingerprint,
+            read=read.given() if read is not None else {},
             part=part,
             machine=describe_machine(),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,47 +1,16 @@
 """The command `cytodino-batch`: archives to results, without torch."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cytodino.console import CommandGroup, message
+from cytodino.read_options import pop_read_options, read_options
 
 MAX_BATCH = 1024
 """The largest batch that may be asked for: 192 MB of crops of 250 x 250 pixels."""
-if TYPE_CHECKING:
-    from cytodino.archive.options import ReadOptions
-
-
-def read_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say about an archive what it does not say itself."""
-    for option in (
-        click.option("--ids", metavar="NAME", help="Dataset with what each crop is called."),
-        click.option(
-            "--labels",
-            metavar="NAME",
-            help="Dataset with each crop's class: codes, or numbers from 0 to 20.",
-        ),
-        click.option(
-            "--channel-order",
-            type=click.Choice(["rgb", "bgr"]),
-            help="Where the file does not say it; contradicts no attribute.",
-        ),
-        click.option(
-            "--layout",
-            type=click.Choice(["nhwc", "nchw", "encoded"]),
-            help="Channels last or first, or the bytes of image files; where it is ambiguous.",
-        ),
-        click.option(
-            "--dataset",
-            metavar="NAME",
-            help="Dataset with the crops, groups before it with slashes; where there are several.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @click.group(cls=CommandGroup)
@@ -172,7 +141,7 @@ def classify(context: click.Context, /, **given: Any) -> None:
     from cytodino_batch.job import run_job
     from cytodino_batch.options import ClassifyOptions
 
-    read = _pop_read_options(given)
+    read = pop_read_options(given)
     context.exit(run_job(ClassifyOptions(**given, read=read)))
 
 
@@ -210,7 +179,7 @@ def inspect(archive: Path, sheet: Path | None, as_json: bool, **given: Any) -> N
     from cytodino.archive.inspection import inspect_archive
     from cytodino_batch.inspection import inspection_lines, write_sheet
 
-    options = _pop_read_options(given)
+    options = pop_read_options(given)
     found = inspect_archive(archive, options)
     for note in found.notes:
         message(f"warning: {note}")
@@ -222,14 +191,6 @@ def inspect(archive: Path, sheet: Path | None, as_json: bool, **given: Any) -> N
     if sheet is not None:
         write_sheet(archive, sheet, options)
         message(f"contact sheet: {sheet}")
-
-
-def _pop_read_options(given: dict[str, Any]) -> "ReadOptions":
-    """Take the options of `read_options` out of what a command was given."""
-    from cytodino.archive.options import ReadOptions
-
-    names = ("dataset", "layout", "channel_order", "labels", "ids")
-    return ReadOptions(**{name: given.pop(name) for name in names})
 
 
 def _require_number(value: float) -> float:

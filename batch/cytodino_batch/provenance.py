@@ -1,7 +1,6 @@
 """From a run's parts to its `summary.json`: what was read, checked, and computed with."""
 
 import platform
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from cytodino.archive import Archive
@@ -86,7 +85,7 @@ def describe_provenance(
         batch_size_chosen="auto" if options.batch_size is None else "user",
         rows_a_block=rows_a_block(batch_size),
         tuned=session.tuned.sentence() if session.tuned else None,
-        read={name: value for name, value in asdict(options.read).items() if value is not None},
+        read=options.read.given(),
         review_below=options.review_below,
         parity_sample=options.parity_sample if options.parity == "live" else None,
         reference_sha256=session.reference_sha256,
@@ -112,10 +111,6 @@ def describe_run(
         Crops that were classified since then.
     archive, bundle : str
         Where they lay.
-    resumed_rows : int
-        Rows that had been done before.
-    shards : int, optional
-        Parts that were merged.
     resumed_rows : int
         Rows that had been done before.
     shards : int, optional

@@ -13,8 +13,8 @@ ATTRIBUTE = "channel_order"
 
 ASSUMED = (
     "nothing in the file says the channel order, and RGB is assumed; if the contact sheet of "
-    "cytodino-batch inspect --sheet shows red nuclei, it is BGR: classify and inspect take "
-    "--channel-order bgr, everything the attribute channel_order"
+    "cytodino-batch inspect --sheet shows red nuclei, it is BGR: give --channel-order bgr, or, "
+    "to train and to export, the attribute channel_order"
 )
 
 

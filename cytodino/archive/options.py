@@ -1,6 +1,6 @@
 """What the user says about an archive that does not say it itself."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 StoredAs = Literal["nhwc", "nchw", "encoded"]
@@ -23,6 +23,10 @@ class ReadOptions:
     """Name of the dataset with the class of each crop: codes, or numbers from 0 to 20."""
     ids: str | None = None
     """Name of the dataset with what each crop is called: text or whole numbers."""
+
+    def given(self) -> dict[str, str]:
+        """Return what the user said, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 NO_OPTIONS = ReadOptions()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino.archive.writer import Compression, Encoding, Progress, Written, write_archive
 from cytodino.cells import CellSource, open_cells
 from cytodino.errors import CropError
@@ -59,6 +60,7 @@ def pack(
     slide: str | None = None,
     run: Path | None = None,
     part: str | None = None,
+    read: ReadOptions = NO_OPTIONS,
     progress: Progress | None = None,
 ) -> Packed:
     """Pack an image folder, or repack an archive.
@@ -70,6 +72,7 @@ def pack(
     encoding : by default what `choose_encoding` finds; raw where a compression is asked for
     compression, progress : as `write_archive` takes them
     slide : name of the slide; by default the folder's
+    read : how an archive is read that does not say it itself
     run, part : take only the cells of this part of this run, in the order of the folder
 
     Raises
@@ -77,7 +80,7 @@ def pack(
     InputError
         Or one of its kinds, if the images, the run or the target cannot be used.
     """
-    cells = open_cells(images)
+    cells = open_cells(images, read)
     if run is not None and part is not None:
         from cytodino.run import open_run
 

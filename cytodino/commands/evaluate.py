@@ -1,12 +1,13 @@
 """`cytodino evaluate`: a run or a bundle held against labelled cells."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cytodino.console import interactive, message
 from cytodino.parts import PARTS
+from cytodino.read_options import pop_read_options, read_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,6 +56,7 @@ PAIRS_SHOWN = 12
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=32, help="Crops in one call, at most."
 )
+@read_options
 def evaluate(
     model: Path,
     data: Path,
@@ -64,6 +66,7 @@ def evaluate(
     variant: str,
     device: str,
     batch_size: int,
+    **given: Any,
 ) -> None:
     """Score a run or a bundle on labelled cells.
 
@@ -76,6 +79,7 @@ def evaluate(
     from cytodino.evaluation import evaluate as run_evaluation
     from cytodino.evaluation_report import require_free, write_report
 
+    read = pop_read_options(given)
     if out is not None:
         require_free(out)
     bar = Progress(
@@ -97,6 +101,7 @@ def evaluate(
             variant=variant,
             device=device,
             batch_size=batch_size,
+            read=read,
             say=message,
             progress=lambda done, of: bar.update(task, advance=done, total=of),
         )

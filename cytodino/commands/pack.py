@@ -1,12 +1,13 @@
 """`cytodino pack`: an image folder to an HDF5 archive."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cytodino.console import interactive, message
 from cytodino.parts import PARTS
+from cytodino.read_options import pop_read_options, read_options
 
 if TYPE_CHECKING:
     from cytodino.archive.writer import Compression, Encoding
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     type=click.Choice(PARTS),
     help="Which part of the run; needs --run.",
 )
+@read_options
 def pack(
     images: Path,
     archive: Path,
@@ -48,10 +50,12 @@ def pack(
     slide: str | None,
     run: Path | None,
     part: str | None,
+    **given: Any,
 ) -> None:
     """Pack the image folder IMAGES into the new archive ARCHIVE.h5.
 
-    IMAGES holds CLASS/.../*.jpg, or images without class folders, which are packed unlabelled.
+    IMAGES holds CLASS/.../*.jpg, or images without class folders, which are packed unlabelled; or
+    it is an archive, another tool's too, to be packed again.
     Every image is decoded first: one that cannot be used stops the packing, and nothing is left
     behind.
     """
@@ -62,6 +66,7 @@ def pack(
     if (run is None) != (part is None):
         raise click.UsageError("--run and --part go together")
 
+    read = pop_read_options(given)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -77,6 +82,7 @@ def pack(
             slide=slide,
             run=run,
             part=part,
+            read=read,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for line in packed.lines():

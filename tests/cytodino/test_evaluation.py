@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -368,6 +369,36 @@ def command() -> Callable[..., Result]:
         return CliRunner().invoke(group, ["evaluate", *map(str, arguments)])
 
     return invoke
+
+
+def test_an_archive_that_says_little_of_itself_is_scored_as_it_is_said_to_be_read(
+    command: Callable[..., Result], bundle: Path, images: Path, tmp_path: Path
+) -> None:
+    cells = open_cells(images)
+    alike = [row for row in range(len(cells)) if cells.read(row).shape == cells.read(0).shape]
+    archive = tmp_path / "foreign.h5"
+    with h5py.File(archive, "w") as file:
+        file["in/cells"] = np.stack([cells.read(row)[:, :, ::-1] for row in alike])
+        file["masks"] = np.zeros((2, 4, 4, 3), np.uint8)
+        file["kind"] = cells.labels[alike]
+        file["name"] = np.array([cells.ids[row] for row in alike], dtype=h5py.string_dtype())
+    refused = command(bundle, archive)
+    assert (refused.exit_code, "--dataset NAME" in refused.stderr) == (1, True)
+
+    options = ["--dataset", "in/cells", "--channel-order", "bgr", "--labels", "kind"]
+    result = command(bundle, archive, *options, "--ids", "name", "--out", tmp_path / "scores")
+
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "scores/evaluation.json").read_text())
+    assert found["scores"]["n"] == len(alike)
+    assert found["provenance"]["read"] == {
+        "dataset": "in/cells",
+        "channel_order": "bgr",
+        "labels": "kind",
+        "ids": "name",
+    }
+    with (tmp_path / "scores/predictions.csv").open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == [cells.ids[row] for row in alike]
 
 
 def test_the_command_prints_the_scores_and_how_to_keep_them(

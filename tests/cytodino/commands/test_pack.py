@@ -2,6 +2,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -97,6 +98,57 @@ def test_an_archive_can_be_packed_again(images, tmp_path):
         )
         for pixels, again in zip(one.read(0, 4), other.read(0, 4), strict=True):
             np.testing.assert_array_equal(pixels, again)
+
+
+def test_an_archive_that_says_little_of_itself_is_packed_as_it_is_said_to_be_read(tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 3, 9, 3), dtype=np.uint8)
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["in/cells"] = pixels.transpose(0, 3, 1, 2)[:, ::-1]
+        file["masks"] = np.zeros((2, 4, 4, 3), np.uint8)
+        file["kind"] = np.array([3, 0, 20, 3])
+        file["name"] = np.array(["a", "b", "c", "d"], dtype=h5py.string_dtype())
+    given = ["--dataset", "in/cells", "--layout", "nchw", "--channel-order", "bgr"]
+    result = call(
+        tmp_path / "foreign.h5", tmp_path / "a.h5", *given, "--labels", "kind", "--ids", "name"
+    )
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.stderr
+    with open_archive(tmp_path / "a.h5") as opened:
+        np.testing.assert_array_equal(np.stack(opened.read(0, 4)), pixels)
+        assert (opened.labels.tolist(), opened.ids) == ([3, 0, 20, 3], ["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize("option", [["--channel-order", "bgr"], ["--ids", "name"]])
+def test_how_an_archive_is_read_is_nothing_to_say_of_a_folder(images, tmp_path, option):
+    result = call(images, tmp_path / "a.h5", *option)
+    assert result.exit_code == 1
+    assert f"{images}: is a folder of images, and {option[0]} is for archives" in result.stderr
+    assert not (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "how"),
+    [
+        ("png", {}),
+        ("tif", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate"}),
+        ("tiff", {}),
+        ("bmp", {}),
+    ],
+)
+@pytest.mark.parametrize("sizes", [1, 2])
+def test_files_without_loss_are_pixels_where_they_are_of_one_size(tmp_path, suffix, how, sizes):
+    crops = []
+    for row in range(5):
+        size = (9, 8 + row % sizes, 3)
+        crops.append(np.random.default_rng(row).integers(0, 256, size, dtype=np.uint8))
+        (tmp_path / "in/BLA").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(crops[row]).save(tmp_path / f"in/BLA/{row}.{suffix}", **how)
+    result = call(tmp_path / "in", tmp_path / "a.h5")
+    assert ("encoding raw" if sizes == 1 else "encoding jpeg (the files' own") in result.stderr
+    with open_archive(tmp_path / "a.h5") as opened:
+        for crop, read in zip(crops, opened.read(0, 5), strict=True):
+            np.testing.assert_array_equal(read, crop)
 
 
 def test_one_part_of_a_run(images, tmp_path, monkeypatch):
