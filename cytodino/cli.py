@@ -1,7 +1,8 @@
-"""The command `cytodino`: draw, pack, train, evaluate."""
+"""The command `cytodino`: draw, pack, train, calibrate, evaluate."""
 
 import click
 
+from cytodino.commands.calibrate import calibrate
 from cytodino.commands.evaluate import evaluate
 from cytodino.commands.import_checkpoint import import_checkpoint
 from cytodino.commands.pack import pack
@@ -22,5 +23,6 @@ def main() -> None:
 main.add_command(synth)
 main.add_command(pack)
 main.add_command(train)
+main.add_command(calibrate)
 main.add_command(evaluate)
 main.add_command(import_checkpoint)

@@ -137,6 +137,7 @@ class _ArchiveRun:
             parity=describe_parity(self._session, self._options),
             provenance=describe_provenance(self._session, self._options, batch_size=batch_size),
             live_limits=manifest.limits[engine.variant] if live else None,
+            calibration=self._session.calibration,
             extras=name_extras(self._options),
             start=start,
             stop=stop,

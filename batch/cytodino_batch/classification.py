@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cytodino.statistics import softmax
+from cytodino.calibration.temperature import soften
 from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES
 from cytodino.texts import Texts
 from cytodino_batch.stream import Block, QuarantinedRow
@@ -33,10 +33,18 @@ class Classification:
     """(n, 2), x and y a row of the archive, in its own unit, usually pixels of the slide."""
     review_below: float
     """Confidence, 0 to 1, below which a cell is for review; critical classes always are."""
+    temperature: float = 1.0
+    """Logits are divided by it; 1 leaves the model's own probabilities."""
 
     @classmethod
     def from_blocks(
-        cls, blocks: Iterable[Block], *, rows: int, classified: int, review_below: float
+        cls,
+        blocks: Iterable[Block],
+        *,
+        rows: int,
+        classified: int,
+        review_below: float,
+        temperature: float = 1.0,
     ) -> "Classification":
         """Put the blocks of a whole archive together, each let go of before the next is asked for.
 
@@ -46,7 +54,7 @@ class Classification:
             In row order, without a gap, with ids, and with coordinates or without.
         rows, classified : int
             Of the archive, and of those in the blocks' logits.
-        review_below : float
+        review_below, temperature : float
         """
         numbers = np.empty(classified, dtype=np.int64)
         logits = np.empty((classified, N_CLASSES), dtype=np.float32)
@@ -64,7 +72,7 @@ class Classification:
                 if coords is None:
                     coords = np.empty((rows, 2), dtype=block.coords.dtype)
                 coords[block.start : block.stop] = block.coords
-        return cls(numbers, logits, tuple(quarantined), ids, coords, review_below)
+        return cls(numbers, logits, tuple(quarantined), ids, coords, review_below, temperature)
 
     def parts(self) -> Iterator[slice]:
         """Cut the classified rows into parts of which all can be held at once."""
@@ -72,8 +80,8 @@ class Classification:
             yield slice(start, min(start + ROWS_AT_ONCE, len(self.rows)))
 
     def probabilities(self, part: slice) -> NDArray[np.float32]:
-        """(rows of the part, 21), softmax of the logits; every decision is taken on these."""
-        return softmax(self.logits[part]).astype(np.float32)
+        """(rows of the part, 21), at the temperature; every decision is taken on these."""
+        return soften(self.logits[part], self.temperature).astype(np.float32)
 
     @cached_property
     def ranking(self) -> NDArray[np.int64]:
@@ -106,3 +114,8 @@ class Classification:
     def review(self) -> NDArray[np.bool_]:
         """(k,), whether a person should look: critical, or confidence below `review_below`."""
         return self.critical | (self.confidence < self.review_below)
+
+    @cached_property
+    def scores(self) -> NDArray[np.float32]:
+        """(k,), as `score_cells` has it: the confidence, 1 less for a cell called critical."""
+        return np.asarray(self.confidence - self.critical, dtype=np.float32)

@@ -92,9 +92,9 @@ def main() -> None:
     "--review-below",
     type=click.FloatRange(0, 1),
     callback=lambda _context, _option, value: _require_number(value),
-    default=0.5,
     metavar="P",
-    help="Confidence below which a cell is for review; critical classes always are.",
+    help="Confidence below which a cell is for review; critical classes always are. Of this "
+    "threshold nothing is promised.  [default: the bundle's guaranteed one, else 0.5]",
 )
 @read_options
 @click.option(
@@ -193,9 +193,9 @@ def inspect(archive: Path, sheet: Path | None, as_json: bool, **given: Any) -> N
         message(f"contact sheet: {sheet}")
 
 
-def _require_number(value: float) -> float:
+def _require_number(value: float | None) -> float | None:
     """Refuse NaN, which no confidence is below: nothing would be for review."""
-    if math.isnan(value):
+    if value is not None and math.isnan(value):
         raise click.BadParameter("nan is no number from 0 to 1")
     return value
 

@@ -53,6 +53,7 @@ def finish_archive(
         rows=header.archive.rows,
         classified=sum(part.tally.classified for part in parts),
         review_below=header.provenance.review_below,
+        temperature=header.provenance.confidence.temperature,
     )
     parity, provenance = header.parity, header.provenance
     if header.live_limits is not None:
@@ -67,6 +68,7 @@ def finish_archive(
         parity=parity,
         provenance=provenance,
         run=describe(len(result.rows)),
+        calibration=header.calibration,
     )
     remove_partial(folder)
     write_results(
@@ -78,6 +80,7 @@ def finish_archive(
             "engine": provenance.engine.engine,
             "variant": provenance.engine.variant,
             "device": provenance.engine.device,
+            "confidence": provenance.confidence.sentence(),
         },
         summarise=lambda files: summary.with_files(files).as_json(),
         extras=extra_files(header, archive),

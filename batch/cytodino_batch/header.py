@@ -5,8 +5,10 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cytodino.calibration.file import ModelCalibration
 from cytodino.limits import Limits
 from cytodino.paths import PrintableText
+from cytodino_batch.confidence import ConfidenceRule
 from cytodino_batch.plan import PREDICTIONS_PARQUET, REVIEW_SHEET
 from cytodino_batch.shards import PlannedRows, Shard
 from cytodino_batch.summary import ArchiveSection, ParitySection, Provenance, Summary
@@ -22,6 +24,8 @@ class Header(BaseModel):
     provenance: Provenance
     live_limits: Limits | None
     """What the engine may differ by on the sample of live parity."""
+    calibration: ModelCalibration | None = None
+    """The bundle's, for the variant and engine that run."""
     extras: tuple[str, ...]
     """Names of the files that are written beside the usual ones."""
     start: int
@@ -55,7 +59,8 @@ class Header(BaseModel):
 def key_changes(before: Header, now: Header) -> tuple[str, ...]:
     """Name what differs of all that a journal's blocks depend on, or that is asked of them.
 
-    What is applied when an archive is finished, such as `--review-below`, is part of it in shards
+    What is applied when an archive is finished, as `--review-below` and the temperature are to
+    the logits that a journal holds, is part of it in shards
     alone: they are finished by `merge`, which goes by their headers.
     """
     return _differences(_work(before), _work(now))
@@ -94,6 +99,7 @@ def _result(made: Header | Summary) -> dict[str, object]:
         "--parity-sample": made.provenance.parity_sample,
         "--reference": made.provenance.reference_sha256,
         "--review-below": made.provenance.review_below,
+        "the calibration": _calibration(made.provenance.confidence),
     }
 
 
@@ -111,6 +117,10 @@ def _key(archive: ArchiveSection, provenance: Provenance) -> dict[str, object]:
         "the batch size": (provenance.batch_size, provenance.rows_a_block),
         "how the archive is read": provenance.read,
     }
+
+
+def _calibration(rule: ConfidenceRule) -> tuple[object, ...]:
+    return rule.column, rule.temperature, rule.threshold_from == "bundle"
 
 
 def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> tuple[str, ...]:

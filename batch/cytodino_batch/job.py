@@ -10,7 +10,13 @@ from cytodino_batch.heap import share_one_heap
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.outcome import DONE, FAILED_SOME
 from cytodino_batch.plan import PlannedArchive, plan_archives
-from cytodino_batch.report import closing_table, plan_lines, result_lines, session_lines
+from cytodino_batch.report import (
+    closing_table,
+    plan_lines,
+    result_lines,
+    session_lines,
+    shift_lines,
+)
 from cytodino_batch.runner import classify_archives
 from cytodino_batch.session import Session, open_session
 from cytodino_batch.shards import PlannedRows, cut, survey
@@ -39,7 +45,7 @@ def run_job(options: ClassifyOptions) -> int:
     share_one_heap()
     planned = plan_archives(options.archives, options.out)
     with open_session(options) as session:
-        for line in session_lines(session):
+        for line in session_lines(session, options.review_below):
             message(line)
         tasks = _share_out(planned, session, options)
         if options.dry_run:
@@ -47,6 +53,8 @@ def run_job(options: ClassifyOptions) -> int:
         outcomes = classify_archives(tasks, session, options)
     for line in result_lines(outcomes):
         click.echo(line)
+    for line in shift_lines(outcomes):
+        message(line)
     if len(outcomes) > 1:
         for line in closing_table(outcomes):
             message(line)

@@ -16,7 +16,7 @@ from cytodino_batch.lock import hold
 from cytodino_batch.outcome import FAILED, Outcome
 from cytodino_batch.plan import SUMMARY_NAME, PlannedArchive
 from cytodino_batch.provenance import describe_run
-from cytodino_batch.report import closing_table, result_lines
+from cytodino_batch.report import closing_table, result_lines, shift_lines
 from cytodino_batch.runner import attempt_each
 from cytodino_batch.shards import Shard, cut
 from cytodino_batch.summary import Summary
@@ -55,6 +55,8 @@ def run_merge(folder: Path) -> int:
     outcomes = attempt_each(tasks, lambda task: _merge_archive(wanted[task.planned.name]))
     for line in result_lines(outcomes):
         click.echo(line)
+    for line in shift_lines(outcomes):
+        message(line)
     if len(outcomes) > 1:
         for line in closing_table(outcomes):
             message(line)

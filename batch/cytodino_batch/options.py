@@ -31,8 +31,8 @@ class ClassifyOptions:
     """Rows that `live` samples from each archive."""
     reference: Path | None = None
     """The run that the bundle was exported from; needed by `live` and by the engine pytorch."""
-    review_below: float = 0.5
-    """Confidence, 0 to 1, below which a cell is for review: no majority for any one class."""
+    review_below: float | None = None
+    """Confidence, 0 to 1, below which a cell is for review; None: the bundle's, else one half."""
     read: ReadOptions = NO_OPTIONS
     """What is said about the archives that they do not say themselves."""
     parquet: bool = False

@@ -4,8 +4,10 @@ import platform
 from datetime import UTC, datetime
 
 from cytodino.archive import Archive
+from cytodino.calibration.file import ModelCalibration
 from cytodino.machine import installed_versions
 from cytodino_batch.classification import Classification
+from cytodino_batch.confidence import choose_rule, judge_confidence
 from cytodino_batch.differential import count_differential
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import PlannedArchive
@@ -44,6 +46,7 @@ def build_summary(
     parity: ParitySection,
     provenance: Provenance,
     run: RunSection,
+    calibration: ModelCalibration | None = None,
 ) -> Summary:
     """Put the summary of one archive together; the hashes of its files are added on writing.
 
@@ -56,6 +59,7 @@ def build_summary(
         differential=count_differential(result.ranking[:, 0], unclassified=len(result.quarantined)),
         parity=parity,
         review=list_review(result),
+        confidence=judge_confidence(result, provenance.confidence, calibration),
         provenance=provenance,
         run=run,
     )
@@ -78,6 +82,7 @@ def describe_provenance(
     batch_size : int
         The one that this archive is classified with: a run that goes on keeps its own.
     """
+    rule, review_below = choose_rule(session.calibration, options.review_below)
     return Provenance(
         bundle_sha256=session.bundle.sha256,
         engine=session.engine.describe(),
@@ -86,7 +91,8 @@ def describe_provenance(
         rows_a_block=rows_a_block(batch_size),
         tuned=session.tuned.sentence() if session.tuned else None,
         read=options.read.given(),
-        review_below=options.review_below,
+        review_below=review_below,
+        confidence=rule,
         parity_sample=options.parity_sample if options.parity == "live" else None,
         reference_sha256=session.reference_sha256,
         versions=installed_versions(),

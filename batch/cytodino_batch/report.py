@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from cytodino.archive import ReadOptions, open_archive
+from cytodino.calibration import Guarantee
 from cytodino.errors import ArchiveError
+from cytodino_batch.confidence import NOT_CALIBRATED
 from cytodino_batch.differential import MyeloidErythroid, Share
 from cytodino_batch.outcome import Outcome
 from cytodino_batch.plan import PlannedArchive
@@ -12,8 +14,15 @@ from cytodino_batch.session import Session
 from cytodino_batch.summary import Summary
 
 
-def session_lines(session: Session) -> Iterator[str]:
-    """Say what computes, and what it was held against."""
+def session_lines(session: Session, review_below: float | None = None) -> Iterator[str]:
+    """Say what computes, what it was held against, and what is promised of accepted cells.
+
+    Parameters
+    ----------
+    session : Session
+    review_below : float, optional
+        The user's own threshold.
+    """
     found = session.engine.describe()
     yield (
         f"{found.engine} {found.version} on {found.device} ({found.provider}), "
@@ -22,6 +31,7 @@ def session_lines(session: Session) -> Iterator[str]:
     for warning in found.warnings:
         yield f"warning: {warning}"
     yield session.statement
+    yield _calibration_line(session, review_below)
 
 
 def plan_lines(planned: Sequence[PlannedArchive], read: ReadOptions) -> Iterator[tuple[str, bool]]:
@@ -75,6 +85,9 @@ def review_lines(summary: Summary) -> Iterator[str]:
         f"{review.total} cells for review: {summary.counts.critical} of a critical class, "
         f"or of a confidence below {review.below:g}"
     )
+    if summary.confidence is not None:
+        yield f"{summary.confidence.accepted} cells accepted: {summary.confidence.statement}"
+        yield f"confidence: {summary.confidence.meaning}"
     for reason, count in review.reasons.items():
         if count:
             yield f"  {reason:28} {count:7d}"
@@ -94,6 +107,14 @@ def result_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield from (str(file) for file in files if file.exists())
 
 
+def shift_lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Warn of each archive whose cells do not look like the calibration cells."""
+    for found in outcomes:
+        judged = None if found.summary is None else found.summary.confidence
+        if judged is not None and judged.shift is not None and judged.shift.shifted:
+            yield f"warning: {found.planned.name}: {judged.statement}"
+
+
 def closing_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """List every archive with what became of it, and the reason where it failed."""
     width = max(len("archive"), *(len(found.planned.name) for found in outcomes))
@@ -105,6 +126,19 @@ def closing_table(outcomes: Sequence[Outcome]) -> Iterator[str]:
             f"{found.planned.name:{width}}  {found.status:7}  {numbers[0]:>10}  "
             f"{numbers[1]:>11}  {found.reason}"
         ).rstrip()
+
+
+def _calibration_line(session: Session, asked: float | None) -> str:
+    model = session.calibration
+    if model is None:
+        return NOT_CALIBRATED
+    review = model.calibration.review
+    said = f"confidence is calibrated, temperature {model.calibration.temperature:.3f}; "
+    if asked is not None:
+        return f"{said}accepted from {asked:g} up, of which nothing is promised"
+    if isinstance(review, Guarantee):
+        return f"{said}accepted from {review.threshold:g} up: {review.sentence()}"
+    return f"{said}no threshold is promised: {review.reason}"
 
 
 def _share_line(name: str, share: Share) -> str:

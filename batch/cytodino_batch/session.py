@@ -5,7 +5,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cytodino.bundle import Bundle, open_bundle
+from cytodino.bundle.confidence import load_confidence
 from cytodino.bundle.golden import check_golden, load_golden
+from cytodino.calibration.file import ModelCalibration
 from cytodino.console import message
 from cytodino.engines import Engine, open_engine
 from cytodino.engines.tuned import Choice, open_chosen
@@ -38,6 +40,8 @@ class Session:
     """Of the reference's `run.json`."""
     tuned: Choice | None = None
     """What `cytodino-bench tune` chose here; None where the engine was not chosen by it."""
+    calibration: ModelCalibration | None = None
+    """The bundle's, for the variant and engine that run; None where it has none."""
 
     @property
     def batch_size(self) -> int:
@@ -95,7 +99,15 @@ def open_session(options: ClassifyOptions) -> Iterator[Session]:
             reference=reference,
             reference_sha256=reference_sha256,
             tuned=tuned,
+            calibration=_find_calibration(bundle, engine),
         )
+
+
+def _find_calibration(bundle: Bundle, engine: Engine) -> ModelCalibration | None:
+    confidence, found = load_confidence(bundle), engine.describe()
+    if confidence is None:
+        return None
+    return confidence.find(variant=found.variant, engine=found.engine, provider=found.provider)
 
 
 def _open_engine(bundle: Bundle, options: ClassifyOptions) -> tuple[Engine, Choice | None]:

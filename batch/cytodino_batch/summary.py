@@ -15,6 +15,7 @@ from cytodino.engines.base import EngineDescription
 from cytodino.parity import Limits, ParityReport, Verdict
 from cytodino.paths import PrintableText
 from cytodino_batch.classification import Classification
+from cytodino_batch.confidence import ConfidenceRule, ConfidenceSection
 from cytodino_batch.differential import Differential
 from cytodino_batch.review import Review
 from cytodino_batch.section import Section
@@ -125,6 +126,7 @@ class Provenance(Section):
     read: Mapping[str, str] = {}
     """What was said about how the archive is read; empty where it was found out."""
     review_below: float
+    confidence: ConfidenceRule = ConfidenceRule()
     parity_sample: int | None
     """Cells asked for by `--parity live`; None in the other modes."""
     reference_sha256: str | None
@@ -160,6 +162,8 @@ class Summary(Section):
     differential: Differential
     parity: ParitySection
     review: Review
+    confidence: ConfidenceSection | None = None
+    """None in what an older version wrote."""
     provenance: Provenance
     run: RunSection
 

@@ -205,8 +205,9 @@ def score_cells(logits: NDArray[np.floating], temperature: float) -> NDArray[np.
     """
     if logits.shape[1:] != (N_CLASSES,):
         raise ValueError(f"logits of shape {logits.shape} instead of (n, {N_CLASSES})")
-    confidence = soften(logits, temperature).max(axis=1).astype(np.float32)
-    return confidence - _CRITICAL[logits.argmax(axis=1)].astype(np.float32)
+    confidence: NDArray[np.float32] = soften(logits, temperature).max(axis=1).astype(np.float32)
+    called_critical = _CRITICAL[logits.argmax(axis=1)]  # (n,)
+    return np.asarray(confidence - called_critical, dtype=np.float32)
 
 
 def find_threshold(exploring: Outcomes, judging: Outcomes, targets: Targets) -> Guarantee | Refusal:

@@ -24,6 +24,7 @@ from cytodino.bundle.manifest import (
     Variant,
     write_manifest,
 )
+from cytodino.calibration.file import Confidence, write_confidence
 from cytodino.engines.compiled_cache import weights_beside
 from cytodino.engines.variants import file_of
 from cytodino.limits import Limits
@@ -60,7 +61,9 @@ class Parts:
     """By variant."""
     options: dict[str, Any]
     sets: tuple[CellSet, CellSet] | None = None
-    """Cells that calibrated, and cells that tuned."""
+    """Cells that calibrated INT8, and cells that tuned it."""
+    confidence: Confidence | None = None
+    """What was found of each variant's confidence; None where there were no cells for it."""
 
 
 def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest:
@@ -90,6 +93,7 @@ def assemble(folder: Path, run: Run, cells: GateCells, parts: Parts) -> Manifest
         _write_transformers_config(folder, run),
         *write_report(folder, run, cells, parts, created),
         *write_licence(run, folder),
+        *([write_confidence(folder, parts.confidence)] if parts.confidence else []),
     ]
     manifest = Manifest(
         created=created,

@@ -65,6 +65,18 @@ def main() -> None:
     help="Cells that decide which parts of INT8 stay float.",
 )
 @click.option(
+    "--confidence",
+    type=click.Path(path_type=Path),
+    help="Labelled cells to calibrate confidence and the review threshold with, images or archive, "
+    "in place of the run's own calibration part.",
+)
+@click.option(
+    "--confidence-cells",
+    type=click.IntRange(min=60),
+    default=2_000,
+    help="Most cells for that, drawn at random.",
+)
+@click.option(
     "--max-cells",
     type=click.IntRange(min=1),
     default=2_000,
@@ -94,11 +106,12 @@ def onnx(run: Path, out: Path, precisions: tuple[str, ...], **given: Any) -> Non
         from cytodino_export.pipeline import ExportOptions, export_run
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "torch", "export") from error
-    from cytodino_export.tables import show_chain
+    from cytodino_export.tables import show_chain, show_confidence
 
     options = ExportOptions(precisions=tuple(dict.fromkeys(precisions)), **given)
     result = export_run(run, out, options, say=message)
     show_chain(result.chain)
+    show_confidence(result.confidence)
     if result.bundle is not None:
         click.echo(result.bundle)
     if result.refused is not None:

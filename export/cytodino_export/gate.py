@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.bundle.manifest import EngineVerdict
+from cytodino.calibration.file import ModelCalibration
 from cytodino.engines.base import Engine, batched_logits
 from cytodino.engines.onnxruntime import OnnxRuntimeEngine
 from cytodino.engines.probe import probe
@@ -49,6 +50,8 @@ class Candidate:
     """float32 (n, 21), on the golden cells."""
     acceptance: NDArray[np.float32] | None = None
     """float32 (n, 21), on the acceptance cells."""
+    calibration: ModelCalibration | None = None
+    """Of its confidence; None where it did not pass, or there are no cells to calibrate with."""
 
 
 class Gate:
@@ -62,6 +65,8 @@ class Gate:
     machine : Machine
     say : callable
         Told what is being measured.
+    calibrate : callable, optional
+        Calibrates the confidence of an open engine that passed.
     """
 
     def __init__(
@@ -70,11 +75,13 @@ class Gate:
         reference: NDArray[np.float32],
         machine: Machine,
         say: Callable[[str], None] = lambda text: None,
+        calibrate: Callable[[Engine], ModelCalibration] | None = None,
     ) -> None:
         self.cells = cells
         self.reference = reference
         self.machine = machine
         self._say = say
+        self._calibrate = calibrate
 
     def link(
         self,
@@ -235,7 +242,11 @@ class Gate:
             links=(link, on_golden, *others),
             invariance=invariance,
         )
-        return Candidate(result, golden, accepted)
+        calibration = None
+        if self._calibrate is not None and verdict.verdict == "passed":
+            self._say(f"calibrating {variant} on {engine.name}, {engine.device}")
+            calibration = self._calibrate(engine)
+        return Candidate(result, golden, accepted, calibration)
 
     def _vary(self, engine: Engine, limits: Limits) -> Invariance:
         """Classify the same crops alone, shuffled and padded; compare with full batches."""

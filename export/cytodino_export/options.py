@@ -33,6 +33,10 @@ class ExportOptions:
     """Cells in place of the run's for the golden ones."""
     calibration: Path | None = None
     """Cells in place of the run's training part, for INT8 and for FP16's ranges."""
+    confidence: Path | None = None
+    """Cells in place of the run's calibration part, for confidence and the review threshold."""
+    confidence_cells: int = 2_000
+    """Most cells for that; each variant that passes on an engine classifies all of them."""
     allow_failing: bool = False
     """Keep a refused bundle for study, marked unusable."""
     max_cells: int = 2_000
@@ -62,6 +66,8 @@ class ExportOptions:
             "data": None if self.data is None else str(self.data),
             "golden": None if self.golden is None else str(self.golden),
             "calibration": None if self.calibration is None else str(self.calibration),
+            "confidence": None if self.confidence is None else str(self.confidence),
+            "confidence_cells": self.confidence_cells,
             "allow_failing": self.allow_failing,
             "max_cells": self.max_cells,
             "calibration_cells": self.calibration_cells,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.calibration.file import Confidence
 from cytodino.engines.onnxruntime import import_onnxruntime
 from cytodino.engines.selection import targets_found
 from cytodino.errors import ExportError, MissingExtraError
@@ -19,6 +20,7 @@ from cytodino.machine import describe_machine
 from cytodino.run import Run, open_run
 from cytodino_export.assembly import Parts, assemble, graph_metadata
 from cytodino_export.chain import Link, ParityChain
+from cytodino_export.confidence import Calibrator, choose_calibrator
 from cytodino_export.deploy import fold
 from cytodino_export.gate import Candidate, Gate
 from cytodino_export.gate_cells import GateCells, choose_cells
@@ -45,6 +47,8 @@ class ExportResult:
     """Why, as a sentence; None where every requested precision has an engine that passes."""
     report: Path | None = None
     """Folder of the report of an export that was refused and not kept."""
+    confidence: Confidence | None = None
+    """What was found of each variant's confidence; None where it is not calibrated."""
 
 
 def export_run(
@@ -93,8 +97,9 @@ def export_run(
         seed=SEED,
     )
     sets = _choose_sets(run, cells, options)
+    calibrator = choose_calibrator(run, cells, options, seed=SEED, say=say)
     with _beside(out) as folder:
-        parts = _measure(run, folder, cells, sets, options, say)
+        parts = _measure(run, folder, cells, sets, calibrator, options, say)
         refused = _refusal(parts.chain, options.required)
         if refused is not None and not options.allow_failing:
             report = keep_report(folder, out, run, cells, parts, refused, say)
@@ -103,7 +108,7 @@ def export_run(
         assemble(folder, run, cells, parts)
         _require_free(out)
         os.rename(folder, out)
-    return ExportResult(out, parts.chain, refused)
+    return ExportResult(out, parts.chain, refused, confidence=parts.confidence)
 
 
 Sets = tuple[CellSet, CellSet]
@@ -127,10 +132,12 @@ def _measure(
     folder: Path,
     cells: GateCells,
     sets: Sets | None,
+    calibrator: Calibrator | None,
     options: ExportOptions,
     say: Callable[[str], None],
 ) -> Parts:
-    gate, links, model_path = _export_fp32(run, folder, cells, options.limits["fp32"], say)
+    limits = options.limits["fp32"]
+    gate, links, model_path = _export_fp32(run, folder, cells, calibrator, limits, say)
     found = Lowered(
         models={"fp32": model_path},
         candidates=judge_file(gate, model_path, "fp32", options.limits),
@@ -151,6 +158,7 @@ def _measure(
         limits={name: limits for name, limits in options.limits.items() if name in judged},
         options=options.record(),
         sets=sets,
+        confidence=None if calibrator is None else calibrator.compose(run, found.candidates),
     )
 
 
@@ -183,12 +191,17 @@ def _evidence(gate: Gate, found: Lowered) -> Evidence:
 
 
 def _export_fp32(
-    run: Run, folder: Path, cells: GateCells, limits: Limits, say: Callable[[str], None]
+    run: Run,
+    folder: Path,
+    cells: GateCells,
+    calibrator: Calibrator | None,
+    limits: Limits,
+    say: Callable[[str], None],
 ) -> tuple[Gate, tuple[Link, Link], Path]:
     """Merge, fold and export, each step measured; PyTorch's models are let go in the end."""
     say(f"PyTorch, adapter not merged, on {len(cells.crops)} cells")
     model = load_unmerged(run)
-    gate = Gate(cells, logits_of(model, cells.crops), describe_machine(), say)
+    gate = Gate(cells, logits_of(model, cells.crops), describe_machine(), say, calibrator)
     say("merging and folding")
     merged = merge(model)
     first, merged_logits = gate.link(

@@ -7,12 +7,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cytodino.calibration import Refusal
+
 if TYPE_CHECKING:
     from cytodino.bundle.manifest import EngineVerdict
     from cytodino.bundle.verification import Verification
+    from cytodino.calibration.file import Confidence
     from cytodino_export.chain import Link, ParityChain, VariantResult
 
-__all__ = ["show_chain", "show_verification"]
+__all__ = ["show_chain", "show_confidence", "show_verification"]
 
 STYLES = {"passed": "green", "failed": "bold red", "unproven": "yellow"}
 NARROWEST = 140
@@ -32,6 +35,33 @@ def show_chain(chain: "ParityChain") -> None:
     _print_reasons(console, ((r.variant, r.verdict) for r in chain.variants))
     for line in _findings(chain):
         console.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def show_confidence(confidence: "Confidence | None") -> None:
+    """Print each variant's temperature, and the threshold or why there is none, to stderr."""
+    if confidence is None:
+        return
+    console = _console()
+    table = Table(title="confidence", title_justify="left")
+    for name in ("model", "on", "temperature", "ECE", "accepted from", "cells accepted"):
+        table.add_column(name)
+    for one in confidence.models:
+        found = one.calibration
+        promised = found.guarantee
+        table.add_row(
+            one.variant,
+            f"{one.engine} {one.provider.removesuffix('ExecutionProvider')}",
+            f"{found.temperature:.3f}",
+            f"{found.before.ece:.4f} → {found.after.ece:.4f}",
+            "–" if promised is None else f"{promised.threshold:.4f}",
+            "–" if promised is None else f"{promised.accepted} of {promised.judged}",
+        )
+    console.print(table)
+    console.print(f"  promised: {confidence.targets.sentence()}", soft_wrap=True)
+    for one in confidence.models:
+        if isinstance(one.calibration.review, Refusal):
+            reason = escape(one.calibration.review.reason)
+            console.print(f"  {one.variant} on {one.engine}: {reason}", soft_wrap=True)
 
 
 def show_verification(verification: "Verification") -> None:

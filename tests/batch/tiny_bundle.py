@@ -19,7 +19,10 @@ from cytodino.bundle.manifest import (
     Variant,
     write_manifest,
 )
+from cytodino.calibration import Targets, calibrate
+from cytodino.calibration.file import Confidence, ModelCalibration, write_confidence
 from cytodino.limits import LIMITS
+from cytodino.statistics import softmax
 from cytodino.taxonomy import CODES
 
 from .conftest import draw_crops, write_crops
@@ -35,7 +38,30 @@ def reference_logits(crops: list[np.ndarray]) -> np.ndarray:
     )
 
 
-def write_bundle(path: Path, *, drift: float = 0.0, verdict: str = "passed", run: str = "") -> Path:
+def draw_calibration(cells: int = 900, *, provider: str = "CPUExecutionProvider", **targets: float):
+    """A calibration of the small model, on crops labelled at temperature 1.5."""
+    crops = draw_crops(cells, seed=77)
+    logits = reference_logits(crops)
+    drawn = np.random.default_rng(3).random((cells, 1))
+    labels = (softmax(logits / 1.5).cumsum(axis=1) > drawn).argmax(axis=1)
+    ids = [f"calibration-{at}" for at in range(cells)]
+    return ModelCalibration(
+        variant="fp32",
+        engine="onnxruntime",
+        provider=provider,
+        machine="test",
+        calibration=calibrate(logits, labels, ids, Targets(**{"accuracy": 0.7, **targets})),
+    )
+
+
+def write_bundle(
+    path: Path,
+    *,
+    drift: float = 0.0,
+    verdict: str = "passed",
+    run: str = "",
+    calibration: ModelCalibration | None = None,
+) -> Path:
     """Write a bundle; `drift` is added to one golden logit, `run` is the sha256 of its run."""
     path.mkdir(parents=True)
     _write_model(path / "model.fp32.onnx")
@@ -45,6 +71,17 @@ def write_bundle(path: Path, *, drift: float = 0.0, verdict: str = "passed", run
     logits[:, 0] += drift
     add_logits(path / GOLDEN_NAME, logits, {})
     model = record_file(path / "model.fp32.onnx")
+    files = {GOLDEN_NAME: record_file(path / GOLDEN_NAME)}
+    if calibration is not None:
+        confidence = Confidence(
+            created=datetime(2025, 1, 1, tzinfo=UTC),
+            cytodino_version="0.1.0",
+            targets=calibration.calibration.review.targets,
+            source={"path": "drawn"},
+            models=(calibration,),
+        )
+        written = write_confidence(path, confidence)
+        files[written.name] = record_file(written)
     manifest = Manifest(
         created=datetime(2025, 1, 1, tzinfo=UTC),
         cytodino_version="0.1.0",
@@ -52,7 +89,7 @@ def write_bundle(path: Path, *, drift: float = 0.0, verdict: str = "passed", run
         image_size=64,
         preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)),
         models={"fp32": ModelFile(file="model.fp32.onnx", **model.model_dump())},
-        files={GOLDEN_NAME: record_file(path / GOLDEN_NAME)},
+        files=files,
         variants={
             "fp32": Variant(
                 file="model.fp32.onnx",
