@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.archive.own import FORMAT
 from cytodino.engines.base import CheckedEngine, EngineDescription
 from cytodino.machine import cores_available
 from cytodino.synthetic import draw_cell
@@ -69,7 +70,7 @@ def write_archive(path: Path, rows: int, *, gzip: bool, flat: bool = False) -> N
     sums = np.array([zlib.crc32(cell.tobytes()) for cell in cells], dtype=np.uint32)
     shape = (rows, SIZE, SIZE, 3)
     with h5py.File(path, "w") as file:
-        file.attrs.update({"format": "cytodino-archive", "version": 1, "slide": "S"})
+        file.attrs.update({"format": np.bytes_(FORMAT), "version": 1, "slide": np.bytes_("S")})
         crops = file.create_dataset(
             "crops",
             shape,
@@ -81,8 +82,8 @@ def write_archive(path: Path, rows: int, *, gzip: bool, flat: bool = False) -> N
         for row in range(rows):
             crops.id.write_direct_chunk((row, 0, 0, 0), chunks[row % DISTINCT])
         file["crc32"] = np.resize(sums, rows)
-        names = [f"patient-17/slide-3/cell-{row:08d}.png" for row in range(rows)]
-        file["ids"] = np.array(names, dtype=h5py.string_dtype())
+        names = [f"patient-17/slide-3/cell-{row:08d}.png".encode() for row in range(rows)]
+        file["ids"] = np.array(names, dtype=h5py.string_dtype("utf-8", len(names[0])))
         file["coords"] = np.arange(2 * rows).reshape(rows, 2)
 
 
