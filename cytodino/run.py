@@ -26,6 +26,8 @@ SPLIT = "split.csv"
 HEAD = "head.safetensors"
 ADAPTER = "adapter"
 BACKBONE = "backbone"
+UNFINISHED = ".training"
+"""Folder of what an unfinished training goes on from; gone when the run is whole."""
 _NO_RUN = "give the folder that `cytodino train --out` wrote"
 
 
@@ -137,30 +139,45 @@ def open_run(path: Path) -> Run:
     return Run(path, manifest, split)
 
 
-def require_free(out: Path) -> None:
+def require_free(out: Path, *, resume: bool = False) -> None:
     """Refuse a place for a new run that is taken.
+
+    Parameters
+    ----------
+    out : the run's folder
+    resume : let an unfinished training stand there
 
     Raises
     ------
     InputError
         If it is a file, or a folder that is not empty.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / UNFINISHED).is_dir():
         raise InputError(
             "is there already", where=out, mend="choose another --out, or remove it yourself"
+        )
+    if not resume:
+        raise InputError(
+            "holds a training that was interrupted",
+            where=out,
+            mend="go on with --resume, choose another --out, or remove it yourself",
         )
 
 
 @contextmanager
-def new_run_folder(out: Path) -> Iterator[None]:
+def new_run_folder(out: Path, *, resume: bool = False) -> Iterator[None]:
     """Make a run's folder, and take it away again if what fills it does not end well.
+
+    What an unfinished training can go on from stays, and nothing else.
 
     Raises
     ------
     InputError
         If it is taken, by another training that began meanwhile, or cannot be made.
     """
-    require_free(out)
+    require_free(out, resume=resume)
     existed = out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -173,12 +190,20 @@ def new_run_folder(out: Path) -> Iterator[None]:
         _open_to_others(out)
     except BaseException:
         # One that was there stays: somebody may stand in it, or it may be a mount.
-        for entry in list(out.iterdir()) if existed else [out]:
-            if entry.is_dir():
+        kept = out / UNFINISHED if _worth_keeping(out / UNFINISHED) else None
+        for entry in list(out.iterdir()) if existed or kept else [out]:
+            if entry.is_dir() and entry != kept:
                 shutil.rmtree(entry)
-            else:
+            elif entry != kept:
                 entry.unlink()
         raise
+    if (out / UNFINISHED).is_dir():
+        shutil.rmtree(out / UNFINISHED)
+
+
+def _worth_keeping(unfinished: Path) -> bool:
+    """Tell whether a training got far enough to go on from."""
+    return unfinished.is_dir() and any(entry.is_dir() for entry in unfinished.iterdir())
 
 
 def _open_to_others(folder: Path) -> None:

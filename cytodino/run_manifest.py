@@ -113,6 +113,7 @@ class EpochRecord(_Record):
     epoch: int
     """From 1."""
     train_loss: float
+    """Mean over the epoch; over what was left of it where training went on within it."""
     validation_loss: float
     weighted_f1: float
     """On the validation part, as are macro F1 and accuracy."""
@@ -149,7 +150,7 @@ class RunManifest(_Record):
     metrics: dict[str, PartMetrics]
     """Of the best epoch, by part: validation, and test, which is looked at once, at the end."""
     seconds: float
-    """Wall time of the whole training."""
+    """Wall time of the training; of one that was interrupted, since it last went on."""
     device: str
     versions: dict[str, str]
     """Of Python, CytoDINO and the libraries that took part."""

@@ -132,6 +132,12 @@ def _split_tables(
     "train=FILE, of the images of one part; may be repeated. What it does not name is carved out "
     "of train.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with a training that was interrupted in RUN, to the same weights, or begin one; "
+    "give the same data and options. A checkpoint is made after each epoch and every ten minutes.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
     "--workers",
@@ -145,6 +151,7 @@ def train(
     backbone: str | None,
     groups: Path | None,
     split: list[tuple[str | None, Path]],
+    resume: bool,
     device: str,
     workers: int | None,
     tune: "Tune | None",
@@ -177,6 +184,7 @@ def train(
             backbone=backbone,
             groups=groups,
             split=split,
+            resume=resume,
             device=device,
             workers=workers,
             observer=observer,

@@ -33,6 +33,21 @@ class CytoDino(nn.Module):
         return self.classify(self.preprocess(crops))
 
 
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of the parameters that train, by name, on the CPU."""
+    return {
+        name: value.detach().cpu().clone()
+        for name, value in model.named_parameters()
+        if value.requires_grad
+    }
+
+
+def share(parameters: tuple[int, int]) -> str:
+    """Say how many parameters train: `44,132,373 of 346,958,869 parameters (12.7 %)`."""
+    trained, all_ = parameters
+    return f"{trained:,} of {all_:,} parameters ({trained / all_:.1%})"
+
+
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Return how many parameters train, and how many there are."""
     sizes = [(p.requires_grad, p.numel()) for p in model.parameters()]

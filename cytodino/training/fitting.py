@@ -1,11 +1,13 @@
 """The loop: transformers' Trainer, with this package's order of cells, best epoch and reports."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Sampler
@@ -13,21 +15,22 @@ from transformers import (
     EvalPrediction,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 
 from cytodino.errors import TrainingError
 from cytodino.metrics import score
-from cytodino.modeling.classifier import CytoDino
+from cytodino.modeling.classifier import CytoDino, trained_weights
 from cytodino.modeling.loss import HierarchicalFocalLoss
 from cytodino.recipe import Recipe
-from cytodino.run_manifest import EpochRecord
 from cytodino.taxonomy import N_CLASSES
+from cytodino.training.checkpoints import SECONDS, STATE, TimedCheckpoints, last_checkpoint
+from cytodino.training.course import BestEpoch
 from cytodino.training.data import CellDataset, EpochSampler, draw_weights
 from cytodino.training.observer import Observer
+
+WEIGHTS = "trained.safetensors"
 
 
 class LossModel(nn.Module):
@@ -62,85 +65,27 @@ class LossModel(nn.Module):
         core.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
 
 
-class BestEpoch(TrainerCallback):
-    """Keeps the history, and the trained weights of the best epoch, in memory.
-
-    Best is the highest weighted F1 on the validation part; of equal ones, the lowest loss. After
-    `patience` epochs without a better one, training stops.
-    """
-
-    def __init__(self, model: CytoDino, observer: Observer, *, patience: int | None = None) -> None:
-        self.patience = patience
-        self.history: list[EpochRecord] = []
-        self.best = 0
-        self._model = model
-        self._observer = observer
-        self._weights: dict[str, torch.Tensor] = {}
-        self._train_loss = float("nan")
-
-    def restore(self) -> None:
-        """Put the best epoch's weights back into the model."""
-        self._model.load_state_dict(self._weights, strict=False)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Move the bar."""
-        self._observer.advance()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Take the epoch's mean training loss."""
-        self._train_loss = (logs or {}).get("loss", self._train_loss)
-
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Record the epoch, and keep its weights if it is the best so far."""
-        assert metrics is not None
-        record = EpochRecord(
-            epoch=len(self.history) + 1,
-            train_loss=self._train_loss,
-            validation_loss=metrics["eval_loss"],
-            weighted_f1=metrics["eval_weighted_f1"],
-            macro_f1=metrics["eval_macro_f1"],
-            accuracy=metrics["eval_accuracy"],
-        )
-        best = not self.history or _rank(record) > _rank(self.history[self.best - 1])
-        self.history.append(record)
-        if best:
-            self.best = record.epoch
-            self._weights = {
-                name: value.detach().cpu().clone()
-                for name, value in self._model.named_parameters()
-                if value.requires_grad
-            }
-        self._observer.epoch(record, best=best)
-        if self.patience is not None and record.epoch - self.best >= self.patience:
-            self._observer.say(f"no better epoch in {self.patience}: training stops")
-            control.should_training_stop = True
-
-
 class CellTrainer(Trainer):
     """A Trainer that takes its cells in the order of a sampler of its own."""
 
-    def __init__(self, *, sampler: EpochSampler, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, sampler: EpochSampler, model: nn.Module, **options: Any) -> None:
+        super().__init__(model=model, **options)
+        self._own = model
         self._sampler = sampler
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
         return self._sampler
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Write the weights that train, and no pickle of the arguments beside them."""
+        assert output_dir is not None  # the Trainer names the checkpoint's folder
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_file(trained_weights(self._own), Path(output_dir) / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Read them back."""
+        weights = load_file(Path(resume_from_checkpoint) / WEIGHTS)
+        self._own.load_state_dict(weights, strict=False)
 
 
 def fit(
@@ -153,6 +98,7 @@ def fit(
     workers: int,
     folder: Path,
     observer: Observer,
+    checkpoint_seconds: float = SECONDS,
 ) -> BestEpoch:
     """Train what requires gradients, and leave the best epoch's weights in the model.
 
@@ -165,17 +111,20 @@ def fit(
     workers : int
         Processes that load cells; 0 loads them between steps. The result is the same.
     folder : Path
-        Where the Trainer may put files.
+        Where checkpoints are put. If some lie there, training goes on after the last.
     observer : Observer
+    checkpoint_seconds : float
+        Between two checkpoints within an epoch.
 
     Returns
     -------
     BestEpoch
         The history and which epoch was best.
     """
-    keeper = BestEpoch(model, observer, patience=recipe.patience)
+    keeper = BestEpoch(model, folder, observer, patience=recipe.patience)
     sampler = _sampler(recipe, training)
-    steps = steps_per_epoch(recipe, len(sampler)) * recipe.epochs
+    per_epoch = steps_per_epoch(recipe, len(sampler))
+    steps = per_epoch * recipe.epochs
     arguments = _arguments(recipe, steps, device=device, workers=workers, folder=folder)
     trainer: Any = CellTrainer(  # Any: transformers types only a part of it
         sampler=sampler,
@@ -184,13 +133,29 @@ def fit(
         train_dataset=training,
         eval_dataset=validation,
         compute_metrics=_metrics,
-        callbacks=[keeper],
+        callbacks=[keeper, TimedCheckpoints(per_epoch, checkpoint_seconds)],
     )
     trainer.remove_callback(PrinterCallback)
     observer.begin("training", steps)
-    trainer.train()
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is not None:
+        state = TrainerState.load_from_json(str(checkpoint / STATE))
+        observer.say(f"going on after step {state.global_step} of {steps}")
+        observer.advance(state.global_step)
+        keeper.take_up(state.log_history)
+    if not keeper.stale:
+        _run(trainer, checkpoint)
     keeper.restore()
     return keeper
+
+
+def _run(trainer: Any, checkpoint: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except UnpicklingError as error:  # what weights_only=True says of anything but tensors
+        raise TrainingError(
+            "holds what is no state of a training", where=checkpoint, mend="remove it"
+        ) from error
 
 
 def _sampler(recipe: Recipe, training: CellDataset) -> EpochSampler:
@@ -237,7 +202,8 @@ def _arguments(
         label_names=["labels"],
         eval_strategy="epoch",
         logging_strategy="epoch",
-        save_strategy="no",
+        save_strategy="epoch",
+        save_total_limit=2,  # the last may be damaged
         report_to="none",
         disable_tqdm=True,
     )
@@ -278,7 +244,3 @@ def _metrics(prediction: EvalPrediction) -> dict[str, float]:
         "macro_f1": scores.macro_f1,
         "accuracy": scores.accuracy,
     }
-
-
-def _rank(record: EpochRecord) -> tuple[float, float]:
-    return record.weighted_f1, -record.validation_loss

@@ -41,6 +41,10 @@ class DividedCells:
         """Return the indices of one part's cells, int64 (m,)."""
         return np.flatnonzero(self.parts == part)
 
+    def placed(self) -> list[tuple[str, str]]:
+        """Return each cell's id and part, in the order of the ids."""
+        return sorted(zip(self.cells.ids, self.parts.tolist(), strict=True))
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Count cells by part and class code."""
         return {part: count_by_class(self.labels[self.rows(part)]) for part in PARTS}

@@ -21,7 +21,7 @@ from cytodino.run_manifest import (
     SplitRecord,
     TableRecord,
 )
-from cytodino.training.fitting import BestEpoch
+from cytodino.training.course import BestEpoch
 from cytodino.training.parts import DividedCells
 from cytodino.training.split import FRACTIONS
 from cytodino.training.tables import SplitTable

@@ -1,8 +1,10 @@
 """From labelled cells to a run folder."""
 
-import tempfile
+import hashlib
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,20 +12,33 @@ from torch.nn import functional
 from transformers import set_seed
 
 from cytodino.cells import open_cells
+from cytodino.errors import InputError
 from cytodino.metrics import score
-from cytodino.modeling.classifier import CytoDino, count_parameters
+from cytodino.modeling.backbone import Backbone
+from cytodino.modeling.classifier import CytoDino, count_parameters, share
 from cytodino.modeling.inference import predict
 from cytodino.modeling.libraries import quiet_libraries
 from cytodino.modeling.loading import open_backbone, save_weights
 from cytodino.modeling.preprocessing import Preprocess
+from cytodino.paths import hash_file
 from cytodino.recipe import DEFAULT_BACKBONE, Recipe
-from cytodino.run import Run, new_run_folder, open_run, require_free, write_manifest, write_split
-from cytodino.run_manifest import PartMetrics
+from cytodino.run import (
+    UNFINISHED,
+    Run,
+    new_run_folder,
+    open_run,
+    require_free,
+    write_manifest,
+    write_split,
+)
+from cytodino.run_manifest import MANIFEST, PartMetrics
 from cytodino.training.augmentation import Augment
 from cytodino.training.building import build_model, choose_device, default_workers
+from cytodino.training.checkpoints import SECONDS, Plan, open_plan
+from cytodino.training.course import BestEpoch
 from cytodino.training.data import CellDataset
 from cytodino.training.duplicates import refuse_duplicates
-from cytodino.training.fitting import BestEpoch, fit
+from cytodino.training.fitting import fit
 from cytodino.training.observer import Observer
 from cytodino.training.parts import DividedCells, describe, divide, read_all
 from cytodino.training.record import compose_manifest
@@ -40,6 +55,8 @@ def train(
     split: Sequence[SplitTable] = (),
     device: str = "auto",
     workers: int | None = None,
+    resume: bool = False,
+    checkpoint_seconds: float = SECONDS,
     observer: Observer | None = None,
 ) -> Run:
     """Train a classifier and write it as a run folder.
@@ -60,22 +77,32 @@ def train(
     device : auto, cpu or cuda
     workers : int, optional
         Processes that load cells, see `default_workers`. The result is the same.
+    resume : bool
+        Go on with a training that was interrupted in `out`, to the same weights, or begin one; a
+        run that is whole is left as it is.
+    checkpoint_seconds : float
+        Between two checkpoints within an epoch; there is one after each epoch too.
     observer : Observer, optional
 
     Raises
     ------
     InputError
-        If the cells or the backbone cannot be used, or `out` is taken.
+        If the cells or the backbone cannot be used, or `out` is taken; without `resume`, by an
+        interrupted training too.
     CropError
         If an image cannot be read.
     TrainingError
         If the device is not there, there are too few cells to divide, the split tears a group
-        apart, or copies of a cell are in different parts.
+        apart, copies of a cell are in different parts, or what was interrupted was another
+        training.
     """
     started = time.monotonic()
     observer = observer or Observer()
     quiet_libraries()
-    require_free(out)
+    finished = _finished(out, recipe, observer) if resume else None
+    if finished is not None:
+        return finished
+    require_free(out, resume=resume)
     device = choose_device(device)
     divided = divide(
         open_cells(data), seed=recipe.seed, groups=groups, split=split, observer=observer
@@ -85,13 +112,11 @@ def train(
     model = build_model(origin, recipe, observer)
     parameters = count_parameters(model)
     describe(divided, observer)
-    observer.say(
-        f"training {parameters[0]:,} of {parameters[1]:,} parameters "
-        f"({parameters[0] / parameters[1]:.1%}) on {device}, recipe {recipe.name}"
-    )
+    observer.say(f"training {share(parameters)} on {device}, recipe {recipe.name}")
     refuse_duplicates(divided, read_all(divided.cells, observer))
-    with new_run_folder(out):
-        course = _fit(model, divided, recipe, device, workers, out, observer)
+    with _kept(out, observer), new_run_folder(out, resume=resume):
+        folder = open_plan(out, _plan(divided, origin, recipe))
+        course = _fit(model, divided, recipe, device, workers, folder, observer, checkpoint_seconds)
         metrics = _judge(model, divided, recipe, observer)
         record = save_weights(model, out, origin)
         manifest = compose_manifest(
@@ -112,14 +137,26 @@ def train(
     return open_run(out)
 
 
+@contextmanager
+def _kept(out: Path, observer: Observer) -> Iterator[None]:
+    """Say of a training that ends early that it can go on."""
+    try:
+        yield
+    except BaseException:
+        if (out / UNFINISHED).is_dir():
+            observer.say(f"what was trained stays in {out}: --resume goes on with it")
+        raise
+
+
 def _fit(
     model: CytoDino,
     divided: DividedCells,
     recipe: Recipe,
     device: str,
     workers: int | None,
-    out: Path,
+    folder: Path,
     observer: Observer,
+    checkpoint_seconds: float,
 ) -> BestEpoch:
     def dataset(part: str, augment: Augment | None = None) -> CellDataset:
         rows = divided.rows(part)
@@ -127,17 +164,45 @@ def _fit(
 
     # On the CPU: cells are prepared in the processes that load them.
     preprocess = Preprocess(recipe.image_size)
-    with tempfile.TemporaryDirectory(dir=out, prefix="checkpoints-") as folder:
-        return fit(
-            model,
-            dataset("train", Augment(recipe.augmentation, recipe.image_size)),
-            dataset("validation"),
-            recipe=recipe,
-            device=device,
-            workers=default_workers(device) if workers is None else workers,
-            folder=Path(folder),
-            observer=observer,
+    return fit(
+        model,
+        dataset("train", Augment(recipe.augmentation, recipe.image_size)),
+        dataset("validation"),
+        recipe=recipe,
+        device=device,
+        workers=default_workers(device) if workers is None else workers,
+        folder=folder,
+        observer=observer,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def _plan(divided: DividedCells, backbone: Backbone, recipe: Recipe) -> Plan:
+    manifest = Path(backbone.source) / MANIFEST
+    earlier = {MANIFEST: hash_file(manifest)} if backbone.kind == "run" else {}
+    lines = (f"{name}\0{part}\n" for name, part in divided.placed())
+    return Plan(
+        recipe=recipe,
+        backbone={"source": backbone.source, **backbone.sha256, **earlier},
+        cells=divided.cells.fingerprint(),
+        split=hashlib.sha256("".join(lines).encode()).hexdigest(),
+    )
+
+
+def _finished(out: Path, recipe: Recipe, observer: Observer) -> Run | None:
+    """Open a run that is whole: --resume has nothing to do."""
+    if not (out / MANIFEST).is_file():
+        return None
+    run = open_run(out)
+    if run.manifest.recipe != recipe:
+        raise InputError(
+            "holds a finished run of another recipe",
+            where=out,
+            mend="choose another --out, or remove it yourself",
         )
+    shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+    observer.say(f"{out} is finished")
+    return run
 
 
 def _judge(

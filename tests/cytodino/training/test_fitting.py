@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,41 +8,10 @@ from cytodino.training.building import build_model
 from cytodino.training.data import CellDataset
 from cytodino.training.fitting import BestEpoch, LossModel, fit, share_batch, steps_per_epoch
 
-NOTHING = (None, None, None)  # the Trainer's arguments, state and control, which are not looked at
-
 
 @pytest.fixture
 def model(recipe, listener):
     return build_model(open_backbone("mini"), recipe, listener)
-
-
-def end_epoch(keeper, model, value, f1, loss):
-    """Let an epoch end with the classifier's bias at a value."""
-    with torch.no_grad():
-        model.head.classifier.bias.fill_(value)
-    keeper.on_log(*NOTHING, logs={"loss": 1.0})
-    figures = {"loss": loss, "weighted_f1": f1, "macro_f1": 0.1, "accuracy": 0.2}
-    keeper.on_evaluate(*NOTHING, metrics={f"eval_{name}": v for name, v in figures.items()})
-
-
-@pytest.mark.parametrize(
-    ("epochs", "best"),
-    [
-        ([(0.2, 1.0), (0.6, 1.0), (0.4, 0.5)], 2),
-        ([(0.6, 1.0), (0.6, 0.9), (0.6, 0.95)], 2),
-        ([(0.6, 1.0), (0.6, 1.0)], 1),
-        ([(0.0, 3.0)], 1),
-    ],
-)
-def test_the_best_epoch_is_kept_whatever_comes_after(model, listener, epochs, best):
-    keeper = BestEpoch(model, listener)
-    for number, (f1, loss) in enumerate(epochs, start=1):
-        end_epoch(keeper, model, float(number), f1, loss)
-    assert keeper.best == best
-    keeper.restore()
-    assert model.head.classifier.bias.unique().tolist() == [float(best)]
-    assert [record.epoch for record in keeper.history] == list(range(1, len(epochs) + 1))
-    assert keeper.history[0].train_loss == 1.0
 
 
 def test_fitting_ends_with_the_best_epochs_weights(model, recipe, listener, tmp_path, monkeypatch):
@@ -76,21 +43,6 @@ def test_fitting_ends_with_the_best_epochs_weights(model, recipe, listener, tmp_
     assert keeper.best == 1
     assert torch.equal(model.head.query, keeper.seen[0])
     assert not torch.equal(model.head.query, keeper.seen[1])
-
-
-def test_training_stops_when_patience_is_at_an_end(model, listener):
-    keeper = BestEpoch(model, listener, patience=2)
-    stopped = []
-    for f1 in (0.5, 0.4, 0.6, 0.6, 0.1):
-        control = SimpleNamespace(should_training_stop=False)
-        figures = {"loss": 1.0, "weighted_f1": f1, "macro_f1": 0.1, "accuracy": 0.2}
-        keeper.on_evaluate(
-            None, None, control, metrics={f"eval_{name}": v for name, v in figures.items()}
-        )
-        stopped.append(control.should_training_stop)
-    assert stopped == [False, False, False, False, True]
-    assert keeper.best == 3
-    assert listener.said == ["no better epoch in 2: training stops"]
 
 
 @pytest.mark.parametrize(

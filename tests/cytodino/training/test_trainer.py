@@ -13,7 +13,7 @@ from cytodino.errors import CropError, InputError, TaxonomyError, TrainingError
 from cytodino.modeling.inference import predict
 from cytodino.modeling.loading import load_run
 from cytodino.recipe import Recipe, default_recipe
-from cytodino.run import open_run
+from cytodino.run import UNFINISHED, open_run
 from cytodino.training import trainer
 from cytodino.training.trainer import train
 
@@ -129,13 +129,13 @@ def test_a_place_that_is_taken_is_refused_before_anything_is_done(images, recipe
 
 @pytest.mark.parametrize("existed", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TrainingError("out of luck")])
-def test_an_interrupted_training_leaves_nothing(
+def test_what_ends_before_the_first_checkpoint_leaves_nothing(
     images, recipe, tmp_path, monkeypatch, existed, error
 ):
     def interrupt(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(trainer, "_judge", interrupt)
+    monkeypatch.setattr(trainer, "_fit", interrupt)
     out = tmp_path / "run"
     if existed:
         out.mkdir()
@@ -143,6 +143,21 @@ def test_an_interrupted_training_leaves_nothing(
         train(images, out, recipe=recipe, backbone="mini", device="cpu")
     assert out.exists() == existed
     assert not existed or files(out) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TrainingError("out of luck")])
+def test_what_ends_later_leaves_what_it_can_go_on_from(
+    images, recipe, tmp_path, monkeypatch, listener, error
+):
+    def interrupt(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(trainer, "write_split", interrupt)
+    out = tmp_path / "run"
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        train(images, out, recipe=recipe, backbone="mini", device="cpu", observer=listener)
+    assert [path.name for path in out.iterdir()] == [UNFINISHED]
+    assert listener.said[-1] == f"what was trained stays in {out}: --resume goes on with it"
 
 
 def test_an_unreadable_image_ends_it_before_it_begins(images, recipe, tmp_path):
