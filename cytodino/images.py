@@ -26,8 +26,10 @@ from cytodino.taxonomy import CODES, unknown_classes
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 """File names that count as images, compared in lower case."""
 
-MAX_SIDE = 4096
-"""Pixels; a crop of one cell is a few hundred. Checked from the header, before decoding."""
+MAX_SIDE = 1024
+"""Pixels; a crop of one cell is a few hundred. Checked from the header, before decoding, which it
+keeps from taking all memory: hundreds of crops are decoded together, and a file of 3 MB can hold
+64 of 4096 x 4096 black pixels, 3.2 GB."""
 
 MEND = "save it as 8-bit RGB"
 

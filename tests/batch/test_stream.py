@@ -5,6 +5,8 @@ import pytest
 
 from cytodino.archive import open_archive
 from cytodino.errors import ArchiveError
+from cytodino.images import MAX_SIDE
+from cytodino_batch.batch_size import CANDIDATES
 from cytodino_batch.stream import NOT_FINITE, classify_rows, rows_a_block
 
 from .conftest import PixelEngine, write_crops
@@ -27,6 +29,13 @@ def test_results_are_those_of_a_plain_loop_in_row_order(tmp_path, crops, batch_s
     np.testing.assert_array_equal(
         np.concatenate([block.logits for block in blocks]), one_by_one(crops)
     )
+
+
+def test_blocks_of_the_largest_crops_fit_into_memory():
+    # Black pixels take next to nothing in the file, so nothing else bounds what it asks for.
+    for device, most in (("cpu", 1 << 30), ("cuda", 2 << 30)):
+        for batch_size in CANDIDATES[device]:
+            assert rows_a_block(batch_size) * MAX_SIDE * MAX_SIDE * 3 <= most
 
 
 def test_crops_of_one_size_share_their_batches(tmp_path, crops):
