@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cytodino.bundle.manifest import MANIFEST_NAME
 from cytodino.errors import InputError, MissingPathError
+from cytodino.images import SUFFIXES
 
 ARCHIVE_SUFFIXES = (".h5", ".hdf5", ".h5sc", ".h5path")
 """What is taken from a folder; a file that is named itself may be called anything."""
@@ -108,11 +109,10 @@ def _expand(entry: Path, out: Path) -> list[Path]:
             and not _is_part_of(path)
         )
         if not found:
-            raise InputError(
-                "no archive below this folder",
-                where=entry,
-                mend=f"name a folder with {' or '.join('*' + s for s in ARCHIVE_SUFFIXES)} files",
-            )
+            mend = f"name a folder with {' or '.join('*' + s for s in ARCHIVE_SUFFIXES)} files"
+            if any(path.suffix.lower() in SUFFIXES for path in entry.rglob("*")):
+                mend = f"pack its images first: cytodino pack {entry} {entry.name or 'slide'}.h5"
+            raise InputError("no archive below this folder", where=entry, mend=mend)
         return found
     if entry.exists():
         return [entry]

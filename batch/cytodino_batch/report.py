@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cytodino.archive import ReadOptions, open_archive
 from cytodino.calibration import Guarantee
-from cytodino.errors import ArchiveError
+from cytodino.errors import InputError
 from cytodino_batch.confidence import NOT_CALIBRATED
 from cytodino_batch.differential import MyeloidErythroid, Share
 from cytodino_batch.outcome import Outcome
@@ -46,7 +46,7 @@ def plan_lines(planned: Sequence[PlannedArchive], read: ReadOptions) -> Iterator
         try:
             with open_archive(archive.path, options=read, probe=True) as opened:
                 line = f"{archive.path}: {opened.n} crops, {opened.layout} -> {archive.folder}"
-        except ArchiveError as error:
+        except InputError as error:
             yield " ".join(str(error).split()), False
         else:
             yield line, True

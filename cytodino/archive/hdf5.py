@@ -57,7 +57,8 @@ def open_hdf5(path: Path) -> h5py.File:
     if not path.exists():
         raise MissingPathError(path)
     if not path.is_file():
-        raise ArchiveError("is a folder, not an HDF5 file", where=path, mend="name one .h5 file")
+        what = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ArchiveError(f"is {what}, not an HDF5 file", where=path, mend="name one .h5 file")
     if not os.access(path, os.R_OK):
         raise ArchiveError("may not be read", where=path, mend="ask for permission to read it")
     try:

@@ -11,7 +11,7 @@ from cytodino.archive.contents import describe, list_datasets, list_links
 from cytodino.archive.encoded import MAX_ENCODED_BYTES
 from cytodino.archive.hdf5 import elsewhere, find_dataset
 from cytodino.archive.layout import Layout
-from cytodino.archive.options import ReadOptions
+from cytodino.archive.options import NO_OPTIONS, ReadOptions
 from cytodino.archive.own import CHECKSUMS
 from cytodino.archive.pixel_layout import Axes, PixelLayout, has_channels
 from cytodino.archive.pixels import PixelRows, Row
@@ -138,7 +138,7 @@ def _only(file: h5py.File, path: Path, options: ReadOptions) -> h5py.Dataset:
             mend="name the one to read: --dataset NAME",
         )
     if not candidates:
-        raise _no_crops(file, path, datasets)
+        raise _no_crops(file, path, datasets, options)
     found = find_dataset(file, path, candidates[0].name)
     assert found is not None, "the visit has just seen it"
     return found
@@ -188,12 +188,20 @@ def _axes(payload: h5py.Dataset, path: Path, options: ReadOptions) -> Axes:
     )
 
 
-def _no_crops(file: h5py.File, path: Path, datasets: list[h5py.Dataset]) -> ArchiveError:
+def _no_crops(
+    file: h5py.File, path: Path, datasets: list[h5py.Dataset], options: ReadOptions
+) -> ArchiveError:
     """Say why none of the datasets will do."""
     links = list_links(file, path)
     if links:
         return elsewhere(path, links[0])
     holds = f"it holds {describe(datasets)}"
+    if any(_can_be_crops(dataset, NO_OPTIONS) for dataset in datasets):
+        return ArchiveError(
+            f"holds no crops that --layout {options.layout} fits; {holds}",
+            where=path,
+            mend="leave out --layout, or give another",
+        )
     images = [dataset for dataset in datasets if dataset.ndim == 4]
     if images:
         return ArchiveError(

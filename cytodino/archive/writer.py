@@ -110,7 +110,7 @@ def _write_files(
 ) -> dict[tuple[int, int], int]:
     """Write the image files end to end."""
     offsets = np.zeros(len(cells) + 1, dtype=np.uint64)
-    np.cumsum([cells.encoded_size(row) for row in range(len(cells))], out=offsets[1:])
+    np.cumsum([_size(cells, row) for row in range(len(cells))], out=offsets[1:])
     # Contiguous: a batch is one read, a row is one read, and /crc32 stands for a checksum.
     payload = new.hdf5.create_dataset("bytes", shape=(int(offsets[-1]),), dtype=np.uint8)
 
@@ -134,6 +134,13 @@ def _write_files(
     new.hdf5.create_dataset("offsets", data=offsets, **_table(len(offsets)))
     new.hdf5.create_dataset("crc32", data=checksums, **_table(len(checksums)))
     return dict(sizes)
+
+
+def _size(cells: "CellSource", row: int) -> int:
+    try:
+        return cells.encoded_size(row)
+    except CropError:  # is met again when the row is prepared, and named with all others
+        return 0
 
 
 def _write_pixels(
@@ -231,12 +238,15 @@ def _prepared(
     if len(unusable) == 1:
         raise unusable[0]
     if unusable:
-        named = "; ".join(f"{error.where} {error.reason}" for error in unusable)
+        named = "; ".join(
+            f"{error.where if error.row is None else f'row {error.row}'} {error.reason}"
+            for error in unusable
+        )
         count = f"{MAX_REPORTED} or more" if len(unusable) == MAX_REPORTED else len(unusable)
         raise InputError(
             f"{count} images cannot be used: {named}",
             where=cells.path,
-            mend="replace them, or take them out of the folder",
+            mend="replace them, or leave them out",
         ) from unusable[0]
 
 

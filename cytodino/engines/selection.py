@@ -293,6 +293,7 @@ def _open_reference(reference: Path | None, variant: str, device: str) -> Engine
         raise EngineError(f"PyTorch runs fp32 here, not {variant}", mend="give --variant fp32")
     try:
         from cytodino.engines.pytorch import open_reference
+
+        return open_reference(reference, device=device)  # loads more of the extra
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from error
-    return open_reference(reference, device=device)

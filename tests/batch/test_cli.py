@@ -117,6 +117,22 @@ def test_a_dry_run_opens_everything_and_writes_nothing(tmp_path, opened, crops):
     assert classify(tmp_path, tmp_path / "in", "--dry-run").exit_code == 0
 
 
+def test_a_dry_run_goes_on_after_an_archive_that_went_away(tmp_path, opened, crops, monkeypatch):
+    opened()
+    for name in "ab":
+        write_crops(tmp_path / f"in/{name}.h5", crops)
+
+    def go_away(tasks, *_, _plan=job.plan_archives):
+        planned = _plan(tasks, *_)
+        (tmp_path / "in/a.h5").unlink()
+        return planned
+
+    monkeypatch.setattr(job, "plan_archives", go_away)
+    result = classify(tmp_path, tmp_path / "in", "--dry-run")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (3, 1)
+    assert f"{tmp_path}/in/a.h5: no such file or folder" in result.stderr
+
+
 def test_a_finished_archive_is_left_as_it_is(tmp_path, opened, crops):
     opened()
     path = write_crops(tmp_path / "slide.h5", crops)

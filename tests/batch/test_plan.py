@@ -80,6 +80,12 @@ def test_a_folder_without_archives_is_named(tmp_path):
         plan_archives([tmp_path], tmp_path / "out")
 
 
+def test_a_folder_of_images_is_to_be_packed_first(tmp_path):
+    touch(tmp_path / "s1/BLA/a.PNG")
+    with pytest.raises(InputError, match=r"pack its images first: cytodino pack .*s1 s1\.h5"):
+        plan_archives([tmp_path / "s1"], tmp_path / "out")
+
+
 def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
     touch(tmp_path / "a.h5", tmp_path / "out")
     with pytest.raises(InputError, match="is a file"):

@@ -164,6 +164,11 @@ class TestAmbiguity:
         said = refused(put(path, a=CROPS), "has no dataset z.*--dataset", dataset="z")
         assert "/a uint8" in said
 
+    @pytest.mark.parametrize("layout", ["nchw", "encoded"])
+    def test_a_layout_that_none_of_the_crops_has(self, path, layout):
+        said = refused(put(path, a=CROPS), f"no crops that --layout {layout} fits", layout=layout)
+        assert "/a uint8" in said
+
     def test_channels_first_or_last(self, path):
         put(path, a=np.zeros((5, 3, 3, 3), np.uint8))
         refused(path, "first or last.*--layout nhwc, or nchw")
@@ -178,7 +183,7 @@ class TestAmbiguity:
 
     def test_a_layout_that_does_not_fit(self, path):
         refused(put(path, a=CROPS), "does not fit", dataset="a", layout="nchw")
-        refused(path, "no crops of uint8", layout="nchw")
+        refused(path, "--layout nchw fits", layout="nchw")
         refused(path, "does not fit", dataset="a", layout="encoded")
         own = write(path.with_name("b.h5"), "own encoded")
         refused(own, "stores crops as encoded, not as nhwc", layout="nhwc")

@@ -21,6 +21,11 @@ class TestRefusedArchives:
     def test_folder(self, tmp_path):
         refused(tmp_path, "is a folder")
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
+    def test_pipe(self, tmp_path):
+        os.mkfifo(tmp_path / "a.h5")
+        refused(tmp_path / "a.h5", "is a device or a pipe")
+
     @pytest.mark.parametrize("content", [b"", b"hello, world", bytes(5000)])
     def test_no_hdf5(self, tmp_path, content):
         (tmp_path / "a.h5").write_bytes(content)

@@ -99,6 +99,19 @@ def test_all_images_that_cannot_be_used_are_named_together(images, tmp_path):
         write_archive(tmp_path / "a.h5", open_cells(images))
 
 
+@pytest.mark.parametrize("packed_as", ["raw", "jpeg"])
+def test_all_rows_of_an_archive_that_cannot_be_used_are_named_together(
+    images, tmp_path, packed_as, encoding
+):
+    write_archive(tmp_path / "in.h5", open_cells(images), encoding=packed_as)
+    with h5py.File(tmp_path / "in.h5", "r+") as file:
+        file["crc32"][1] ^= 1
+        file["crc32"][4] ^= 1
+    damaged = "its bytes do not match their checksum"
+    with pytest.raises(InputError, match=f": row 1 {damaged}; row 4 {damaged}; replace"):
+        write_archive(tmp_path / "a.h5", open_cells(tmp_path / "in.h5"), encoding=encoding)
+
+
 def test_it_gives_up_after_some_images_that_cannot_be_used(tmp_path):
     names = [f"BLA/{number:03}.png" for number in range(40)]
     images = write_images(tmp_path / "set", names)

@@ -269,10 +269,13 @@ def test_pytorch_needs_the_run(passed_bundle: Bundle, tmp_path: Path) -> None:
         open_engine(passed_bundle, engine="pytorch", variant="int8", reference=tmp_path)
 
 
+@pytest.mark.parametrize("library", ["torch", "transformers", "peft"])
 def test_pytorch_that_is_not_installed_names_the_extra(
-    passed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    passed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
+    for name in [name for name in sys.modules if name.startswith("cytodino.modeling")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "cytodino.engines.pytorch", raising=False)
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=r"cytodino\[train\]"):
         open_engine(passed_bundle, engine="pytorch", reference=tmp_path)
