@@ -5,8 +5,6 @@ on flatter it: where the cells given are the run's own, only its untouched test 
 unless another part is named.
 """
 
-import hashlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from cytodino.engines.base import Engine, EngineDescription
-from cytodino.errors import InputError, MissingExtraError, MissingPathError
+from cytodino.bootstrap import Intervals, bootstrap_scores
+from cytodino.calibration.evidence import ConfidenceEvidence, weigh_confidence
+from cytodino.calibration.temperature import soften
+from cytodino.calibration.threshold import score_cells
+from cytodino.engines.base import EngineDescription
+from cytodino.errors import InputError
+from cytodino.evaluated_model import EvaluatedModel, open_model
 from cytodino.inference import predict_cells
 from cytodino.machine import Machine, describe_machine
 from cytodino.metrics import Scores, confusion, score_confusion
-from cytodino.statistics import softmax
 
 if TYPE_CHECKING:
     from cytodino.archive.options import ReadOptions
     from cytodino.cells import CellSource
-    from cytodino.run import Run
 
 __all__ = ["PARTS", "Evaluation", "Part", "Provenance", "evaluate"]
 
@@ -76,7 +77,11 @@ class Evaluation:
     predictions: NDArray[np.int64]
     """(n,), class indices."""
     confidences: NDArray[np.float64]
-    """(n,), the predicted class's probability (softmax, not calibrated)."""
+    """(n,), the predicted class's probability, calibrated where the model is."""
+    accepted: NDArray[np.bool_] | None
+    """(n,), whether the model's guaranteed threshold accepts each; None without one."""
+    intervals: Intervals
+    confidence: ConfidenceEvidence
 
 
 def evaluate(
@@ -125,7 +130,7 @@ def evaluate(
     from cytodino.cells import open_cells, require_labels
 
     say = say or (lambda _: None)
-    opened = _open_model(model, engine, variant, device)
+    opened = open_model(model, engine, variant, device)
     cells = open_cells(data, read)
     labels = require_labels(cells)
     fingerprint = cells.fingerprint()
@@ -144,6 +149,10 @@ def evaluate(
         )
     predictions = logits.argmax(axis=1).astype(np.int64)
     matrix = confusion(labels, predictions)
+    model_calibration = opened.calibration(description)
+    fitted = None if model_calibration is None else model_calibration.calibration
+    temperature = 1.0 if fitted is None else fitted.temperature
+    guarantee = None if fitted is None else fitted.guarantee
     return Evaluation(
         scores=score_confusion(matrix),
         provenance=Provenance(
@@ -164,98 +173,17 @@ def evaluate(
         ids=tuple(cells.ids[int(index)] for index in indices),
         labels=labels,
         predictions=predictions,
-        confidences=softmax(logits).max(axis=1),
+        confidences=soften(logits, temperature).max(axis=1),
+        accepted=(
+            None if guarantee is None else score_cells(logits, temperature) >= guarantee.threshold
+        ),
+        intervals=bootstrap_scores(matrix),
+        confidence=weigh_confidence(logits, labels, model_calibration),
     )
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A run or a bundle, checked but not loaded yet."""
-
-    path: Path
-    kind: Literal["run", "bundle"]
-    sha256: str
-    trained_on: object
-    """Fingerprint of the cells that it was trained on, where it is known."""
-    run: "Run | None"
-    open: Callable[[], Engine]
-
-
-def _open_model(path: Path, engine: str, variant: str, device: str) -> _Model:
-    if not path.exists():
-        raise MissingPathError(path)
-    if (path / "cytodino.json").is_file():
-        return _prepare_bundle(path, engine, variant, device)
-    if (path / "run.json").is_file():
-        return _prepare_run(path, engine, variant, device)
-    raise InputError(
-        "neither a run (no run.json) nor a bundle (no cytodino.json)",
-        where=path,
-        mend="give the folder that cytodino train or cytodino-export onnx wrote",
-    )
-
-
-def _prepare_bundle(path: Path, engine: str, variant: str, device: str) -> _Model:
-    from cytodino.bundle import open_bundle
-    from cytodino.engines import open_engine
-
-    if engine == "pytorch":
-        raise InputError(
-            "a bundle holds no PyTorch model", where=path, mend="give the run it was made from"
-        )
-    bundle = open_bundle(path)
-    return _Model(
-        path=path,
-        kind="bundle",
-        sha256=bundle.sha256,
-        trained_on=bundle.manifest.provenance.data.get("fingerprint"),
-        run=None,
-        open=lambda: open_engine(bundle, engine=engine, variant=variant, device=device),
-    )
-
-
-def _prepare_run(path: Path, engine: str, variant: str, device: str) -> _Model:
-    from cytodino.run import open_run
-
-    if engine not in ("auto", "pytorch") or variant not in ("auto", "fp32"):
-        raise InputError(
-            "a run is evaluated in PyTorch, fp32",
-            where=path,
-            mend="drop the option, or export the run (cytodino-export onnx) and give the bundle",
-        )
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("torch", "train")
-
-    def open_in_pytorch() -> Engine:
-        from cytodino.engines.pytorch import open_reference
-
-        return open_reference(path, device=device)
-
-    run = open_run(path)
-    return _Model(
-        path=path,
-        kind="run",
-        sha256=_hash_run(run),
-        trained_on=run.manifest.data.fingerprint if run.manifest.data else None,
-        run=run,
-        open=open_in_pytorch,
-    )
-
-
-def _hash_run(run: "Run") -> str:
-    """SHA-256 over run.json, which holds that of the backbone, and the weights beside it."""
-    from cytodino.run_manifest import MANIFEST
-
-    adapter = sorted(path for path in run.adapter_path.rglob("*") if path.is_file())
-    total = hashlib.sha256()
-    for path in (run.path / MANIFEST, run.head_path, *adapter):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 def _choose_part(
-    model: _Model,
+    model: EvaluatedModel,
     cells: "CellSource",
     fingerprint: str,
     part: Part | None,
@@ -277,11 +205,13 @@ def _choose_part(
             where=model.path,
             mend=f"give the run for --part {part}, or a folder of that part's cells",
         )
+    if part == "calibration" and model.confidence is not None:
+        say("warning: confidence was calibrated on these cells; what is said of it here flatters")
     return part, np.sort(model.run.rows(cells, part))
 
 
 def _warn_of_training_cells(
-    model: _Model, cells: "CellSource", own: bool, say: Callable[[str], None]
+    model: EvaluatedModel, cells: "CellSource", own: bool, say: Callable[[str], None]
 ) -> None:
     flatter = "scores on those flatter"
     if model.run is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cytodino.confusion_picture import draw_confusion
 from cytodino.errors import InputError
 from cytodino.evaluation import Evaluation
+from cytodino.evaluation_page import evaluation_page
 from cytodino.paths import whole_folder
 from cytodino.taxonomy import CODES
 
@@ -31,7 +32,7 @@ def require_free(out: Path) -> None:
 
 
 def write_report(evaluation: Evaluation, out: Path) -> None:
-    """Write evaluation.json, confusion.json, confusion.png and predictions.csv, all or nothing.
+    """Write evaluation.json and .html, confusion.json and .png, predictions.csv, all or nothing.
 
     Parameters
     ----------
@@ -59,6 +60,9 @@ def write_report(evaluation: Evaluation, out: Path) -> None:
 def _write_files(evaluation: Evaluation, folder: Path) -> None:
     summary = {
         "scores": evaluation.scores.model_dump(mode="json"),
+        "intervals": evaluation.intervals.model_dump(mode="json"),
+        "confidence": evaluation.confidence.model_dump(mode="json"),
+        "column": "raw" if evaluation.confidence.calibrated is None else "calibrated",
         "provenance": evaluation.provenance.model_dump(mode="json"),
     }
     _write_json(folder / "evaluation.json", summary)
@@ -75,6 +79,8 @@ def _write_files(evaluation: Evaluation, folder: Path) -> None:
         evaluation.confusion, title=title_of(evaluation), subtitle=subtitle_of(evaluation)
     )
     picture.save(folder / "confusion.png")
+    page = evaluation_page(evaluation, title=title_of(evaluation), picture=picture)
+    (folder / "evaluation.html").write_text(page, encoding="utf-8")
     with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Literal
 
-from cytodino_export.parity_page.markup import Html, tag, text
+from cytodino.page.markup import Html, tag, text
 
 __all__ = ["Drawing", "Line", "Rect", "Role", "Word"]
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from cytodino.page.markup import Html, badge, fragment, share, table, tag, text
+from cytodino.page.style import STYLE
 from cytodino_bench.latency_chart import draw_latency
 from cytodino_bench.latency_report import OFFLINE, SINGLE_STREAM, LatencyReport, Loaded, Timing
-from cytodino_export.parity_page.markup import Html, badge, fragment, share, table, tag, text
-from cytodino_export.parity_page.style import STYLE
 
 __all__ = ["latency_page", "page"]
 

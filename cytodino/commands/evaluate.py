@@ -1,5 +1,6 @@
 """`cytodino evaluate`: a run or a bundle held against labelled cells."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,14 @@ from cytodino.read_options import pop_read_options, read_options
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from cytodino.bootstrap import Interval
     from cytodino.evaluation import Evaluation, Part
     from cytodino.metrics import Scores
 
 FILE_WIDTH = 100
 """Columns of a table that goes to a file or a pipe."""
 
-LEFT = ("class", "name", "true -> predicted")
+LEFT = ("class", "name", "true -> predicted", "confidence")
 """Columns of words."""
 
 PAIRS_SHOWN = 12
@@ -31,7 +33,8 @@ PAIRS_SHOWN = 12
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="New folder for evaluation.json, confusion.json, confusion.png and predictions.csv. "
+    help="New folder for evaluation.json and evaluation.html, confusion.json, confusion.png and "
+    "predictions.csv. "
     "Without it the scores are only printed.",
 )
 @click.option(
@@ -70,8 +73,9 @@ def evaluate(
 ) -> None:
     """Score a run or a bundle on labelled cells.
 
-    Prints weighted F1, macro F1, accuracy and weighted precision, the critical errors (a critical
-    class called safe), and each class with its support.
+    Prints weighted F1, macro F1, accuracy and weighted precision with bootstrap intervals, the
+    critical errors (a critical class called safe), what confidence is worth and what the review
+    threshold did, and each class with its support. --out adds a page with plots.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -125,10 +129,12 @@ def _print(evaluation: "Evaluation") -> None:
     console = Console(highlight=False)
     if not console.is_terminal or console.width < FILE_WIDTH:
         console.width = FILE_WIDTH  # folded by a narrow terminal, but no figure is cut
-    console.print(_headline(scores), _critical(scores), _classes(scores), sep="\n")
+    parts = (_headline(evaluation), _critical(scores), _confidence(evaluation))
+    console.print(*parts, _classes(evaluation), sep="\n")
 
 
-def _headline(scores: "Scores") -> "Table":
+def _headline(evaluation: "Evaluation") -> "Table":
+    scores, spread = evaluation.scores, evaluation.intervals
     columns = {
         "cells": str(scores.n),
         "weighted F1": _percent(scores.weighted_f1),
@@ -146,7 +152,57 @@ def _headline(scores: "Scores") -> "Table":
         columns,
     )
     table.add_row(*columns.values())
+    table.add_row(
+        "95 %",
+        *(
+            _between(ends)
+            for ends in (
+                spread.weighted_f1,
+                spread.macro_f1,
+                spread.accuracy,
+                spread.weighted_precision,
+                spread.macro_f1_supported,
+            )
+        ),
+    )
     return table
+
+
+def _confidence(evaluation: "Evaluation") -> "Table | str":
+    found = evaluation.confidence
+    table = _table(
+        "Confidence",
+        "\n".join(_promises(evaluation)),
+        ("confidence", "temperature", "ECE", "NLL", "confidence - accuracy"),
+    )
+    for name, one in (("raw", found.raw), ("calibrated", found.calibrated)):
+        if one is not None:
+            table.add_row(
+                name,
+                f"{one.temperature:.3f}",
+                f"{one.reliability.ece:.4f}",
+                f"{one.nll:.4f}",
+                f"{one.reliability.overconfidence:+.4f}",
+            )
+    return table
+
+
+def _promises(evaluation: "Evaluation") -> Iterator[str]:
+    found = evaluation.confidence
+    accepted = found.accepted
+    if accepted is not None:
+        right = "-" if accepted.accuracy is None else f"{accepted.accuracy:.1%}"
+        yield (
+            f"accepted from {accepted.promised.threshold:.4f} up: {accepted.accepted} cells "
+            f"({accepted.coverage:.1%}), {right} of them right; promised: "
+            f"{accepted.promised.targets.sentence()}; {'kept' if accepted.held else 'NOT kept'}"
+        )
+    elif found.refusal is not None:
+        yield f"no threshold is promised: {found.refusal.reason}"
+    else:
+        yield "not calibrated: nothing is promised of any threshold"
+    if found.shift is not None and found.shift.shifted:
+        yield "the guarantee is not supported here: these are not like the calibration cells"
 
 
 def _critical(scores: "Scores") -> "Table | str":
@@ -166,18 +222,25 @@ def _critical(scores: "Scores") -> "Table | str":
     return table
 
 
-def _classes(scores: "Scores") -> "Table":
+def _classes(evaluation: "Evaluation") -> "Table":
     table = _table(
         "Classes, %",
         "classes without a cell that were never predicted are left out",
-        ("class", "name", "support", "predicted", "precision", "recall", "F1"),
+        ("class", "name", "support", "predicted", "precision", "recall", "F1", "F1, 95 %"),
     )
-    for row in scores.per_class:
+    both = zip(evaluation.scores.per_class, evaluation.intervals.per_class, strict=True)
+    for row, spread in both:
         if row.support or row.predicted:
             precision = _percent(row.precision) if row.predicted else "-"
             found = (_percent(row.recall), _percent(row.f1)) if row.support else ("-", "-")
             table.add_row(
-                row.code, row.name, str(row.support), str(row.predicted), precision, *found
+                row.code,
+                row.name,
+                str(row.support),
+                str(row.predicted),
+                precision,
+                *found,
+                _between(spread.f1 if row.support else None),
             )
     return table
 
@@ -197,6 +260,10 @@ def _table(title: str, caption: str | None, columns: "tuple[str, ...] | dict[str
     for column in columns:
         table.add_column(column, justify="left" if column in LEFT else "right")
     return table
+
+
+def _between(ends: "Interval | None") -> str:
+    return "-" if ends is None else f"{100 * ends[0]:.1f}-{100 * ends[1]:.1f}"
 
 
 def _percent(share: float) -> str:

@@ -119,7 +119,7 @@ def bundle(tmp_path: Path, engine: PaintedEngine, monkeypatch: pytest.MonkeyPatc
     (path / "cytodino.json").write_text("{}")
     provenance = SimpleNamespace(data={"fingerprint": "of other cells"})
     opened = SimpleNamespace(
-        path=path, sha256="b" * 64, manifest=SimpleNamespace(provenance=provenance)
+        path=path, sha256="b" * 64, manifest=SimpleNamespace(provenance=provenance, files={})
     )
     asked: dict[str, str] = {}
 
@@ -319,6 +319,7 @@ def test_the_report_holds_scores_matrix_picture_and_cells(
     assert sorted(path.name for path in out.iterdir()) == [
         "confusion.json",
         "confusion.png",
+        "evaluation.html",
         "evaluation.json",
         "predictions.csv",
     ]

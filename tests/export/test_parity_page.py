@@ -16,6 +16,7 @@ from cytodino.engines.base import EngineDescription
 from cytodino.errors import ExportError, ParityError
 from cytodino.limits import LIMITS, Limits
 from cytodino.machine import Machine
+from cytodino.page.markup import number, share, tag, text
 from cytodino.parity import compare
 from cytodino.statistics import softmax
 from cytodino.synthetic.writer import draw_cell
@@ -28,7 +29,6 @@ from cytodino_export.int8 import Int8Report, ReturnedGroup
 from cytodino_export.parity_page import Evidence, cells, parity_page, write_parity_page
 from cytodino_export.parity_page.cells import picture_store
 from cytodino_export.parity_page.charts import margin_bars
-from cytodino_export.parity_page.markup import number, share, tag, text
 
 MACHINE = Machine(
     cpu="Some <CPU>", flags=("avx2",), cores=2, system="Linux", python="3.11", versions={}

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cytodino.page.markup import Html, code, fragment, number, tag, text
 from cytodino.taxonomy import CLASSES, CODES, CRITICAL, SAFE
 from cytodino_export.parity_page.evidence import Changes, Evidence
-from cytodino_export.parity_page.markup import Html, code, fragment, number, tag, text
 
 __all__ = ["WORST_CELLS", "picture_store", "worst_cells"]
 

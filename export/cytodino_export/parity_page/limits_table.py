@@ -2,10 +2,7 @@
 
 from collections.abc import Iterator
 
-from cytodino.parity import LabelledChange, ParityReport
-from cytodino.taxonomy import CODES, CRITICAL, SAFE
-from cytodino_export.chain import Invariance, Link
-from cytodino_export.parity_page.markup import (
+from cytodino.page.markup import (
     Html,
     badge,
     code,
@@ -16,6 +13,9 @@ from cytodino_export.parity_page.markup import (
     tag,
     text,
 )
+from cytodino.parity import LabelledChange, ParityReport
+from cytodino.taxonomy import CODES, CRITICAL, SAFE
+from cytodino_export.chain import Invariance, Link
 
 __all__ = ["flip_table", "limits_table", "links_table"]
 

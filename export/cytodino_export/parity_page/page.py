@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from cytodino.errors import ExportError
+from cytodino.page.markup import Html, badge, fragment, number, table, tag, text
+from cytodino.page.style import STYLE
 from cytodino.taxonomy import CODES
 from cytodino_export.chain import ParityChain
 from cytodino_export.parity_page.cells import WORST_CELLS, picture_store
 from cytodino_export.parity_page.evidence import Evidence
 from cytodino_export.parity_page.limits_table import links_table
-from cytodino_export.parity_page.markup import Html, badge, fragment, number, table, tag, text
-from cytodino_export.parity_page.style import STYLE
 from cytodino_export.parity_page.variant import name_of, summary_row, variant_section
 
 __all__ = ["parity_page", "write_parity_page"]

@@ -4,6 +4,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cytodino.page.markup import (
+    Html,
+    badge,
+    fragment,
+    number,
+    share,
+    table,
+    tag,
+    text,
+)
 from cytodino.parity import ParityReport
 from cytodino_export.chain import VariantResult
 from cytodino_export.parity_page.cells import WORST_CELLS, worst_cells
@@ -15,16 +25,6 @@ from cytodino_export.parity_page.charts import (
 )
 from cytodino_export.parity_page.evidence import Changes, Evidence
 from cytodino_export.parity_page.limits_table import flip_table, limits_table, links_table
-from cytodino_export.parity_page.markup import (
-    Html,
-    badge,
-    fragment,
-    number,
-    share,
-    table,
-    tag,
-    text,
-)
 
 __all__ = ["name_of", "summary_row", "variant_section"]
 

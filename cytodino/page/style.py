@@ -87,6 +87,13 @@ svg.chart { width: 100%; height: auto; display: block; }
 .chart .beyond { fill: var(--bad); }
 .chart .dots { stroke: var(--bar); stroke-width: 3; stroke-linecap: round; fill: none; }
 .chart .flips { stroke: var(--bad); stroke-width: 1.8; fill: none; }
+.chart .curve { stroke: var(--good); stroke-width: 2; fill: none; stroke-linejoin: round; }
+.chart .curve.raw { stroke: var(--bar); } .chart .curve.critical { stroke: var(--bad); }
+.chart .diagonal { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 3 3; }
+.chart .whisker { stroke: var(--ink); stroke-width: 1.2; } .chart .mark { fill: var(--ink); }
+.chart .few { fill: var(--line); }
+.charts.single { max-width: 560px; }
+.picture { width: 100%; max-width: 860px; height: auto; display: block; }
 table.flips { width: auto; table-layout: fixed; font-size: 12px; }
 table.flips th, table.flips td { padding: 0; width: 34px; height: 26px; text-align: center;
   vertical-align: middle; border: 1px solid var(--faint); }

@@ -12,7 +12,7 @@ __all__ = ["Html", "badge", "code", "fragment", "number", "share", "table", "tag
 Html = NewType("Html", str)
 """Text that is safe to stand in the page as it is."""
 
-_VOID = {"image", "line", "path", "rect", "use", "circle"}
+_VOID = {"image", "img", "line", "path", "rect", "use", "circle"}
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _SIGNS: dict[Verdict, str] = {
