@@ -67,6 +67,19 @@ class CellSource(ABC):
     def checksum(self, index: int) -> int:
         """Return the crc32 of the crop as it is stored: of its file's bytes, or of its pixels."""
 
+    def checksums(self) -> Iterator[int]:
+        """Yield the checksum of every crop, in their order."""
+        return map(self.checksum, range(len(self)))
+
+    def stamps(self) -> np.ndarray | None:
+        """Return size, time of change and time of status change of each crop's file.
+
+        Returns
+        -------
+        int64, (n, 3), bytes and nanoseconds since 1970; None where there are no files
+        """
+        return None
+
     def where(self, index: int) -> Path:
         """Return the file that a crop lies in, for messages."""
         return self.path
@@ -75,13 +88,13 @@ class CellSource(ABC):
         """Return the sha256 over ids, labels and checksums: equal where the cells are the same.
 
         A folder and the archive of its files have the same one; an archive of its pixels has
-        another. Of a folder, every file is read.
+        another. Of a folder, every file is read that was not read before, see `cell_index`.
         """
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            for index, id_ in enumerate(self.ids):
+            for index, checksum in enumerate(self.checksums()):
                 label = -1 if self.labels is None else int(self.labels[index])
-                digest.update(f"{id_}\0{label}\0{self.checksum(index):08x}\n".encode())
+                digest.update(f"{self.ids[index]}\0{label}\0{checksum:08x}\n".encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -124,6 +137,23 @@ class FolderCells(CellSource):
     def checksum(self, index: int) -> int:
         """Return the crc32 of one file's bytes."""
         return crc32(self.encoded(index))
+
+    def checksums(self) -> Iterator[int]:
+        """Yield what is remembered of files that are as they were, and read the others."""
+        from cytodino.cell_index import read_index
+
+        index = read_index(self)
+        for row, (known, stored) in enumerate(zip(index.known, index.stored, strict=True)):
+            yield int(stored) if known else self.checksum(row)
+
+    def stamps(self) -> np.ndarray:
+        """Ask for the status of every file."""
+        found = np.zeros((len(self), 3), dtype=np.int64)
+        for row in range(len(self)):
+            with _file_faults(self.where(row)):
+                status = self.where(row).stat()
+            found[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return found
 
 
 class MemoryCells(CellSource):

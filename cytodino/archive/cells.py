@@ -53,6 +53,12 @@ class ArchiveCells(CellSource):
         """Return the crc32 that the archive holds for the row, or else of what it holds."""
         return self._open().crc32(index)
 
+    def stamps(self) -> np.ndarray:
+        """Ask for the status of the archive, which is every crop's."""
+        status = self.path.stat()
+        stamp = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return np.tile(np.array(stamp, dtype=np.int64), (len(self), 1))
+
     def _open(self) -> Archive:
         # HDF5 handles carried across a fork read wrong data, so each process opens its own.
         if self._archive is None or self._opened_in != os.getpid():

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cytodino.cells import CellSource, require_labels
-from cytodino.errors import CropError, InputError, TrainingError
-from cytodino.images import checksum
+from cytodino.errors import TrainingError
 from cytodino.parts import PARTS
 from cytodino.taxonomy import CODES
 from cytodino.training.observer import Observer
@@ -174,36 +173,3 @@ def describe(divided: DividedCells, observer: Observer) -> None:
     small = [code for code in present if any(code not in counts[part] for part in PARTS)]
     if small:
         observer.say(f"warning: {' '.join(small)} have too few cells or groups to be in every part")
-
-
-def read_all(cells: CellSource, observer: Observer) -> np.ndarray:
-    """Decode every cell once, so that a damaged one is found now and not after an hour.
-
-    Returns
-    -------
-    uint32, (n,), crc32 of each cell's pixels
-
-    Raises
-    ------
-    CropError
-        If one cannot be read.
-    InputError
-        If several cannot; the first is named.
-    """
-    observer.begin("checking images", len(cells))
-    damaged: list[CropError] = []
-    checksums = np.zeros(len(cells), dtype=np.uint32)
-    for index in range(len(cells)):
-        try:
-            checksums[index] = checksum(cells.read(index))
-        except CropError as error:
-            damaged.append(error)
-        observer.advance()
-    if len(damaged) > 1:
-        raise InputError(
-            f"{len(damaged)} of {len(cells)} images cannot be used; first, {damaged[0]}",
-            where=cells.path,
-        ) from damaged[0]
-    if damaged:
-        raise damaged[0]
-    return checksums

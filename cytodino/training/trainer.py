@@ -38,9 +38,10 @@ from cytodino.training.checkpoints import SECONDS, Plan, open_plan
 from cytodino.training.course import BestEpoch
 from cytodino.training.data import CellDataset
 from cytodino.training.duplicates import refuse_duplicates
+from cytodino.training.examination import read_all
 from cytodino.training.fitting import fit
 from cytodino.training.observer import Observer
-from cytodino.training.parts import DividedCells, describe, divide, read_all
+from cytodino.training.parts import DividedCells, describe, divide
 from cytodino.training.record import compose_manifest
 from cytodino.training.tables import SplitTable
 

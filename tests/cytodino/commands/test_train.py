@@ -15,8 +15,9 @@ SMALL = ["--backbone", "mini", "--device", "cpu", "--lora-rank", "2", "--lora-al
 
 
 @pytest.fixture(autouse=True)
-def mini(monkeypatch):
+def mini(monkeypatch, tmp_path_factory):
     """A configuration small enough to train in a second."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setitem(SHAPES, "mini", (32, 2, 2))
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -12,7 +12,8 @@ COLOURS = {"BLA": (200, 40, 40), "EOS": (40, 200, 40), "LYT": (40, 40, 200)}
 
 
 @pytest.fixture(autouse=True)
-def mini(monkeypatch):
+def mini(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(SHAPES, "mini", (32, 2, 2))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

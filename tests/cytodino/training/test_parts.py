@@ -1,12 +1,10 @@
-import zlib
-
 import numpy as np
 import pytest
 
 from cytodino.cells import MemoryCells, open_cells
-from cytodino.errors import CropError, InputError, TrainingError
+from cytodino.errors import InputError, TrainingError
 from cytodino.parts import PARTS
-from cytodino.training.parts import describe, divide, read_all
+from cytodino.training.parts import describe, divide
 
 
 def test_every_cell_is_in_one_part(images):
@@ -45,32 +43,6 @@ def test_too_few_cells_for_a_part_are_refused():
 def test_cells_without_labels_are_refused():
     with pytest.raises(InputError, match="no labels"):
         divide(MemoryCells([np.zeros((4, 4, 3), np.uint8)]), seed=0)
-
-
-def test_every_image_is_read(images, listener):
-    read_all(open_cells(images), listener)
-    assert listener.tasks == [["checking images", 33, 33]]
-
-
-def test_each_images_pixels_have_a_checksum(images, listener):
-    cells = open_cells(images)
-    checksums = read_all(cells, listener)
-    assert checksums.dtype == np.uint32
-    assert checksums.tolist() == [zlib.crc32(cells.read(row).tobytes()) for row in range(33)]
-
-
-def test_an_image_that_cannot_be_read_is_named(images, listener):
-    path = images / "EOS" / "EOS_03.png"
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(CropError, match="EOS_03.png"):
-        read_all(open_cells(images), listener)
-
-
-def test_several_are_counted_and_the_first_is_named(images, listener):
-    for name in ("EOS_03.png", "EOS_07.png"):
-        (images / "EOS" / name).write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"2 of 33 images cannot be used; first, .*EOS_03\.png"):
-        read_all(open_cells(images), listener)
 
 
 def write_table(path, lines):

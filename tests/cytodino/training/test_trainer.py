@@ -5,9 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTLayer
 
+from cytodino.archive import write_archive
 from cytodino.cells import open_cells
 from cytodino.errors import CropError, InputError, TaxonomyError, TrainingError
 from cytodino.modeling.inference import predict
@@ -273,3 +275,19 @@ def test_the_cytodino_recipe_learns_colours(images, tmp_path, listener):
     assert run.manifest.recipe.loss.missed == 3.0
     assert run.manifest.metrics["test"].scores.accuracy >= 4 / 7
     assert any("(99.9%) on cpu, recipe cytodino" in text for text in listener.said)
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "raw"])
+def test_an_archive_is_trained_on_as_its_folder_is(images, recipe, tmp_path, encoding):
+    for path in sorted(images.rglob("*.png")):  # of one size, which raw wants
+        Image.open(path).resize((20, 20)).save(path)
+    write_archive(tmp_path / "cells.h5", open_cells(images), encoding=encoding)
+    options = {"recipe": recipe, "backbone": "mini", "device": "cpu"}
+    runs = [
+        train(path, tmp_path / f"run-{path.stem}", **options)
+        for path in (images, tmp_path / "cells.h5")
+    ]
+    assert runs[0].split == runs[1].split
+    heads = [load_file(run.head_path) for run in runs]
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+    assert runs[1].manifest.data.kind == "archive"
