@@ -105,8 +105,8 @@ def plot_risk(
             label(x + shift, y + 16, f"accepted: {100 * risk:.1f} % wrong", "value", side),
         ]
     parts += [
-        tick_marks(across, [(at, f"{100 * at:g} %") for at in QUARTERS]),
-        axis_names("share of the cells that is kept, the most confident first", "wrong"),
+        tick_marks(across, [(at, f"{100 * at:g}") for at in QUARTERS]),
+        axis_names("% of the cells kept, the most confident first", "wrong"),
     ]
     return chart(name, parts)
 

@@ -29,6 +29,18 @@ def test_unchanged_cells_are_hardly_ever_called_shifted():
     assert alarms <= 6
 
 
+def test_what_is_called_shifted_is_so_by_the_exact_test_too():
+    generator = np.random.default_rng(5)
+    called = 0
+    for n, m, power in ((30, 40, 2.5), (107, 320, 1.5), (400, 133, 1.4), (50, 50, 2.0)):
+        for _ in range(40):
+            archive, cells = draw(generator, n, power), draw(generator, m)
+            if detect_shift(archive, sample_scores(cells)).shifted:
+                called += 1
+                assert ks_2samp(archive, cells, method="exact").pvalue <= 0.01
+    assert called > 30
+
+
 def test_less_sure_more_critical_and_fewer_accepted_cells_are_seen():
     generator = np.random.default_rng(2)
     reference = sample_scores(draw(generator, 1000, 0.3))
