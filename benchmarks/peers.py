@@ -4,7 +4,7 @@
 
 Draws cells, writes a run with random weights whose last layer is solved on them, exports it in
 FP32 and INT8, tunes the bundle to this machine, packs a JPEG and a gzip archive, and runs
-`cytodino-bench peers` with all of it. A ViT-S/16 takes about an hour and a half on 2 cores, which
+`cytodino-bench peers` with all of it. A ViT-S/16 takes about 40 minutes on 2 cores, which
 should have nothing else to do. What is in OUT already is used again. Prints the table and replaces
 `benchmarks/results/peers.json` and `peers.svg`.
 """
