@@ -9,10 +9,10 @@ should have nothing else to do. What is in OUT already is used again. Prints the
 `benchmarks/results/peers.json` and `peers.svg`.
 """
 
-import shutil
 from pathlib import Path
 
 import click
+from PIL import Image
 
 from cytodino.console import message
 from cytodino_bench.files import write_chart, write_text
@@ -65,7 +65,7 @@ def main(backbone: str, out: Path, rounds: int, crops: int, tune: bool) -> None:
 
 
 def _pack(out: Path, judged: Path, count: int) -> tuple[Path, Path]:
-    """Pack the judged cells, over and over, as a JPEG and a gzip archive."""
+    """Pack the judged cells, over and over and as JPEG files, as they are and as gzip."""
     many = out / "many"
     if not many.exists():
         pictures = sorted(judged.rglob("*.png"))
@@ -73,7 +73,8 @@ def _pack(out: Path, judged: Path, count: int) -> tuple[Path, Path]:
             source = pictures[index % len(pictures)]
             place = many / source.parent.name
             place.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, place / f"{index:06}.png")
+            with Image.open(source) as picture:
+                picture.save(place / f"{index:06}.jpg", quality=95)
     jpeg, gzip = out / "jpeg.h5", out / "gzip.h5"
     if not jpeg.exists():
         run_program("cytodino", "pack", many, jpeg, "--encoding", "jpeg")
