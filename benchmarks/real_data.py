@@ -145,7 +145,8 @@ def compare(seed: int, out: Path) -> Record:
     with (results / "predictions.csv").open(newline="") as file:
         said = np.array([CODES.index(line["label"]) for line in csv.DictReader(file)])
     with h5py.File(results / "predictions.h5") as file:
-        probabilities = np.asarray(file["probabilities"], dtype=np.float64)
+        # From the logits: probabilities are calibrated where the bundle is.
+        probabilities = softmax(np.asarray(file["logits"]))
     with open_reference(run) as engine:
         reference = softmax(predict_cells(engine, cells, np.arange(len(cells))))
     clear = margin_of(reference) > CLEAR

@@ -29,6 +29,8 @@ class CalibrationCells:
     """(n,), which of them."""
     source: dict[str, Any]
     """Path, part, number, seed, digest and ids, for `confidence.json`."""
+    grouped: bool = False
+    """Whether they are known to be the whole of some patients or slides."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -97,9 +99,11 @@ def choose_calibration_cells(
         names = np.array([source.ids[row] for row in rows.tolist()], dtype=object)
         by_name = rows[np.argsort(names, kind="stable")]
         rows = np.sort(np.random.default_rng(seed).permutation(by_name)[:most])
+    division = run.manifest.split
     return CalibrationCells(
         cells=source,
         rows=rows,
+        grouped=given is None and division is not None and division.groups is not None,
         source={
             "path": str(source.path),
             "part": PART if given is None else "given",

@@ -58,7 +58,12 @@ def calibrate_engine(
         provider=found.provider,
         machine=describe_machine().computing_on(found.device),
         calibration=calibrate(
-            logits, chosen.labels, chosen.ids, targets, seed=chosen.source["seed"]
+            logits,
+            chosen.labels,
+            chosen.ids,
+            targets,
+            seed=chosen.source["seed"],
+            grouped=chosen.grouped,
         ),
     )
 

@@ -81,6 +81,7 @@ def calibrate(
     targets: Targets | None = None,
     *,
     seed: int = 0,
+    grouped: bool = False,
 ) -> Calibration:
     """Fit temperature and review threshold on calibration cells.
 
@@ -92,6 +93,8 @@ def calibrate(
     targets : Targets, optional
         What is to be promised.
     seed : int
+    grouped : bool
+        Whether the cells are known to be the whole of some patients or slides; it is said.
 
     Raises
     ------
@@ -120,7 +123,10 @@ def calibrate(
         before=_measure(judged, truth, 1.0),
         after=_measure(judged, truth, temperature),
         review=find_threshold(
-            Outcomes.of(logits[first], labels[first], temperature), judging, targets or Targets()
+            Outcomes.of(logits[first], labels[first], temperature),
+            judging,
+            targets or Targets(),
+            grouped=grouped,
         ),
         sample=sample_scores(judging.scores),
     )

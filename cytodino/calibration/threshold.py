@@ -26,7 +26,7 @@ from cytodino.metrics import CRITICAL_AS_SAFE
 from cytodino.statistics import binomial_tail, upper_bound
 from cytodino.taxonomy import CODES, CRITICAL, N_CLASSES
 
-__all__ = ["ASSUMPTION", "RULE", "Bound", "Guarantee", "Outcomes", "Refusal", "Targets",
+__all__ = ["ASSUMPTION", "RULE", "GROUPED", "Bound", "Guarantee", "Outcomes", "Refusal", "Targets",
            "find_threshold", "score_cells"]  # fmt: skip
 
 RULE = (
@@ -39,6 +39,12 @@ ASSUMPTION = (
     "preparation, stain and camera, the same prevalence of the classes; over all such cells, "
     "not for each slide or patient"
 )
+
+GROUPED = (
+    "; but the calibration cells are all those of some patients or slides, and such cells are "
+    "alike: the true confidence is lower than stated, by how much the cells cannot tell"
+)
+"""Added to the assumption where groups were kept whole."""
 
 STEPS = 100
 """Thresholds of the sequence: a hundredth of the cells apart."""
@@ -210,7 +216,9 @@ def score_cells(logits: NDArray[np.floating], temperature: float) -> NDArray[np.
     return np.asarray(confidence - called_critical, dtype=np.float32)
 
 
-def find_threshold(exploring: Outcomes, judging: Outcomes, targets: Targets) -> Guarantee | Refusal:
+def find_threshold(
+    exploring: Outcomes, judging: Outcomes, targets: Targets, *, grouped: bool = False
+) -> Guarantee | Refusal:
     """Find the lowest threshold that the judging cells let one promise.
 
     Parameters
@@ -220,6 +228,8 @@ def find_threshold(exploring: Outcomes, judging: Outcomes, targets: Targets) -> 
     judging : Outcomes
         Cells whose errors are the evidence; scored by a temperature that they had no part in.
     targets : Targets
+    grouped : bool
+        Whether the cells are known to be the whole of some patients or slides; it is said.
     """
     proven = None
     for threshold in _sequence(exploring, targets, len(judging.scores)):
@@ -235,6 +245,7 @@ def find_threshold(exploring: Outcomes, judging: Outcomes, targets: Targets) -> 
         accepted=accepted,
         judged=len(judging.scores),
         bounds=bounds,
+        assumption=ASSUMPTION + GROUPED if grouped else ASSUMPTION,
     )
 
 

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cytodino.archive import write_archive
+from cytodino.calibration import Targets
+from cytodino.calibration.file import Confidence, write_confidence
 from cytodino.cells import open_cells
 from cytodino.commands.evaluate import evaluate as evaluate_command
 from cytodino.console import CommandGroup
@@ -22,8 +25,9 @@ from cytodino.errors import CropError, InputError, MissingExtraError, MissingPat
 from cytodino.evaluation import Evaluation, evaluate
 from cytodino.evaluation_report import write_report
 from cytodino.run import Run
+from cytodino.statistics import softmax
 from cytodino.taxonomy import CODES, index_of
-from tests.batch.tiny_bundle import reference_logits, write_bundle
+from tests.batch.tiny_bundle import draw_calibration, reference_logits, write_bundle
 
 STEP = 12
 """A cell's grey value over this is the class that `PaintedEngine` sees in it."""
@@ -527,6 +531,58 @@ def test_a_real_bundle_is_evaluated_without_torch(images: Path, tmp_path: Path) 
     assert predicted == codes_of(logits.argmax(axis=1))
     about = json.loads((out / "evaluation.json").read_text())["provenance"]
     assert about["engine"]["provider"] == "CPUExecutionProvider"
+
+
+def test_a_bundles_calibration_is_held_against_the_labels(images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model = draw_calibration()
+    bundle = write_bundle(tmp_path / "bundle", calibration=model)
+    found = evaluate(bundle, images, engine="onnxruntime", variant="fp32", device="cpu")
+    cells = open_cells(images)
+    logits = reference_logits([cells.read(index) for index in range(len(cells))])
+    fitted = model.calibration
+    assert fitted.guarantee is not None
+    np.testing.assert_allclose(
+        found.confidences, softmax(logits / fitted.temperature).max(axis=1), rtol=1e-4
+    )
+    assert found.confidence.calibrated is not None
+    assert found.confidence.calibrated.temperature == fitted.temperature
+    assert found.accepted is not None
+    assert found.confidence.accepted is not None
+    assert found.confidence.accepted.accepted == int(found.accepted.sum())
+    write_report(found, tmp_path / "report")
+    with (tmp_path / "report/predictions.csv").open(newline="") as file:
+        lines = [float(row["confidence"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(lines, found.confidences, atol=1e-6)
+
+    result = CliRunner().invoke(
+        evaluate_command,
+        [str(bundle), str(images), "--engine", "onnxruntime", "--variant", "fp32"],
+    )
+    assert result.exit_code == 0, result.output
+    assert "calibrated" in result.stdout
+    assert "promised: at least 70 % of the accepted cells are right" in " ".join(
+        result.stdout.split()
+    )
+
+
+def test_scoring_the_calibration_part_says_that_confidence_flatters(
+    run: Path, images: Path
+) -> None:
+    pretend = draw_calibration()
+    write_confidence(
+        run,
+        Confidence(
+            created=datetime(2025, 1, 1, tzinfo=UTC),
+            cytodino_version="0.1.0",
+            targets=Targets(),
+            source={},
+            models=(pretend,),
+        ),
+    )
+    said: list[str] = []
+    evaluate(run, images, part="calibration", say=said.append)
+    assert ["confidence was calibrated on these cells" in line for line in said] == [True]
 
 
 def test_what_the_engine_warns_of_is_said(

@@ -18,8 +18,8 @@ def draw(n: int, *, labels: np.ndarray | None = None, prefix: str = "cell") -> M
     return MemoryCells(crops, ids=ids, labels=np.arange(n) % 21 if labels is None else labels)
 
 
-def run_of(split: dict[str, list[str]]) -> Run:
-    manifest: Any = SimpleNamespace(data=None)
+def run_of(split: dict[str, list[str]], groups: object = None) -> Run:
+    manifest: Any = SimpleNamespace(data=None, split=SimpleNamespace(groups=groups))
     return Run(Path("run"), manifest, split)
 
 
@@ -73,3 +73,11 @@ def test_what_is_missing_is_said():
     assert isinstance(choose_calibration_cells(run_of({"calibration": blank.ids}), blank), str)
     with pytest.raises(MissingPathError):
         choose_calibration_cells(run_of({}), cells, given=Path("nowhere"))
+
+
+def test_cells_of_whole_patients_are_known_as_such():
+    cells = draw(300)
+    for groups, grouped in ((None, False), ("patients.csv", True)):
+        found = choose_calibration_cells(run_of({"calibration": cells.ids}, groups), cells)
+        assert isinstance(found, CalibrationCells)
+        assert found.grouped is grouped

@@ -78,3 +78,12 @@ def test_few_cells_give_a_temperature_but_no_promise_and_fewer_nothing():
 def test_a_calibration_survives_its_text(n):
     found = calibrate(*draw(n))
     assert Calibration.model_validate_json(found.model_dump_json()) == found
+
+
+def test_cells_of_whole_patients_weaken_the_promise_in_words():
+    plain, grouped = (calibrate(*draw(3000), grouped=known) for known in (False, True))
+    assert plain.guarantee is not None
+    assert grouped.guarantee is not None
+    assert "the true confidence is lower than stated" in grouped.guarantee.sentence()
+    assert "lower than stated" not in plain.guarantee.sentence()
+    assert plain.guarantee.threshold == grouped.guarantee.threshold

@@ -44,7 +44,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cells = MemoryCells(crops, ids=[f"c{at}" for at in range(600)], labels=labels)
     path = tmp_path / "run"
     path.mkdir()
-    opened = Run(path, SimpleNamespace(data=None), {"calibration": cells.ids})  # type: ignore[arg-type]  # a stand-in
+    opened = Run(path, SimpleNamespace(data=None, split=None), {"calibration": cells.ids})  # type: ignore[arg-type]  # a stand-in
 
     @contextmanager
     def open_reference(*args: object, **options: object) -> Iterator[Reader]:
@@ -96,7 +96,7 @@ def test_a_rate_of_critical_errors_alone_is_a_target(run: Path) -> None:
 def test_a_run_without_calibration_cells_is_told_what_to_do(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare = Run(run, SimpleNamespace(data=None), {"train": ["c0"]})  # type: ignore[arg-type]  # a stand-in
+    bare = Run(run, SimpleNamespace(data=None, split=None), {"train": ["c0"]})  # type: ignore[arg-type]  # a stand-in
     monkeypatch.setattr("cytodino.run.open_run", lambda path: bare)
     result = calibrate(run)
     assert result.exit_code == 1
