@@ -124,7 +124,7 @@ class Recipe(BaseModel):
     mixed_precision: MixedPrecision | None = None
     """What matrices are multiplied in; None for float32. Weights and loss stay float32."""
     gradient_checkpointing: bool = False
-    """Reckon each block again in the backward pass, in place of keeping what it computed."""
+    """Compute each block again in the backward pass, in place of keeping what it computed."""
     seed: int = Field(0, ge=0)
     """Of the weights, the split, the order and the augmentation."""
 

@@ -58,12 +58,6 @@ class LossModel(nn.Module):
             loss = functional.cross_entropy(logits.float(), labels)
         return {"loss": loss, "logits": logits}
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
-        """Let the backbone's blocks be reckoned again in the backward pass; the Trainer asks."""
-        core: Any = self.model.backbone
-        core = core.get_base_model() if isinstance(core, PeftModel) else core
-        core.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
-
 
 class CellTrainer(Trainer):
     """A Trainer that takes its cells in the order of a sampler of its own."""
@@ -121,6 +115,8 @@ def fit(
     BestEpoch
         The history and which epoch was best.
     """
+    if recipe.gradient_checkpointing:
+        _checkpoint_blocks(model)
     keeper = BestEpoch(model, folder, observer, patience=recipe.patience)
     sampler = _sampler(recipe, training)
     per_epoch = steps_per_epoch(recipe, len(sampler))
@@ -147,6 +143,15 @@ def fit(
         _run(trainer, checkpoint)
     keeper.restore()
     return keeper
+
+
+def _checkpoint_blocks(model: CytoDino) -> None:
+    """Let the backbone compute its blocks again in the backward pass."""
+    core: Any = model.backbone
+    core = core.get_base_model() if isinstance(core, PeftModel) else core
+    # The name in transformers 5, and in 4.57; the Trainer would look for it on the module it has.
+    enable = getattr(core, "activation_checkpointing_enable", core.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def _run(trainer: Any, checkpoint: Path | None) -> None:
@@ -192,8 +197,6 @@ def _arguments(
         seed=recipe.seed,
         bf16=recipe.mixed_precision == "bf16",
         fp16=recipe.mixed_precision == "fp16",
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=device == "cpu",
         dataloader_num_workers=workers,
         dataloader_persistent_workers=workers > 0,
