@@ -7,11 +7,11 @@ import sys
 import pytest
 
 HEAVY = {
-    "accelerate", "h5py", "hdf5plugin", "nncf", "numpy", "onnx", "onnxruntime", "onnxscript",
-    "openvino", "optimum", "peft", "PIL", "pydantic", "sklearn", "torch", "torchvision",
-    "transformers",
+    "accelerate", "h5py", "hdf5plugin", "kornia", "nncf", "numpy", "onnx", "onnxruntime",
+    "onnxscript", "openvino", "optimum", "peft", "PIL", "pydantic", "sklearn", "torch",
+    "torchvision", "transformers",
 }  # fmt: skip
-TORCH_SIDE = {"accelerate", "onnx", "optimum", "peft", "sklearn", "torch", "transformers"}
+TORCH_SIDE = {"accelerate", "kornia", "onnx", "optimum", "peft", "sklearn", "torch", "transformers"}
 
 LIGHT_ROOMS = [
     "cytodino.archive",

@@ -62,8 +62,14 @@ def choose_device(device: str) -> str:
     Raises
     ------
     TrainingError
-        If cuda is asked for and not there.
+        If cuda is asked for and not there, or there is a process for each GPU, who would all write
+        the same run.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            "was started once for each GPU",
+            mend="start it once: it uses every GPU that CUDA_VISIBLE_DEVICES names",
+        )
     present = torch.cuda.is_available()
     if device == "cuda" and not present:
         raise TrainingError("no CUDA device is available", mend="use --device cpu")

@@ -53,3 +53,11 @@ def test_a_device_that_is_there_is_taken(monkeypatch):
 def test_cells_are_loaded_beside_a_gpu_but_not_beside_a_cpu(monkeypatch):
     monkeypatch.setattr(building.os, "cpu_count", lambda: 3)
     assert (default_workers("cpu"), default_workers("cuda")) == (0, 3)
+
+
+def test_a_process_for_each_gpu_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="once for each GPU; start it once"):
+        choose_device("auto")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert choose_device("cpu") == "cpu"
