@@ -159,9 +159,9 @@ def _why_nothing(model: ModelCalibration, rule: ConfidenceRule) -> str:
 
 
 def _compare(shift: Shift) -> str:
-    verdict = "do not look" if shift.shifted else "look"
+    verdict = "are not like" if shift.shifted else "cannot be told from"
     return (
-        f"the scores of these {shift.cells} cells {verdict} like those of the "
+        f"the scores of these {shift.cells} cells {verdict} those of the "
         f"{shift.calibration_cells} calibration cells (Kolmogorov-Smirnov distance "
         f"{shift.distance:.3f}, chance explains {shift.allowed:.3f})"
     )
