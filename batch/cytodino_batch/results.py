@@ -166,7 +166,8 @@ def write_quarantine_csv(path: Path, result: Classification) -> None:
 
 def write_predictions_h5(path: Path, result: Classification, attributes: Mapping[str, str]) -> None:
     """Write all probabilities and logits, with checksums; the same result gives the same bytes."""
-    with writing_hdf5(path, track_order=False) as file:
+    with writing_hdf5(path, track_order=False) as writing:
+        file = writing.hdf5
         bound_index(file)
         file.attrs["format"] = "cytodino predictions"
         file.attrs["version"] = PREDICTIONS_VERSION
@@ -184,6 +185,7 @@ def write_predictions_h5(path: Path, result: Classification, attributes: Mapping
             logits[part] = result.logits[part]
             rows[part] = result.rows[part]
             ids[part] = _ids(result, part)
+            writing.check()
 
 
 def _create_table(

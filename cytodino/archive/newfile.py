@@ -3,10 +3,10 @@
 import os
 import sys
 from contextlib import suppress
-from io import BufferedRandom
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import h5py
 
@@ -38,7 +38,7 @@ class NewFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
-            file = self._partial.open("wb+")
+            file = FileIO(self._partial, "wb+")
             with suppress(OSError):  # not every file system can; there, leftovers stay
                 _lock(file)
             self._sink = Sink(file)
@@ -95,7 +95,7 @@ class NewFile:
         )
 
 
-def _lock(file: BufferedRandom) -> None:
+def _lock(file: IO[bytes] | FileIO) -> None:
     """Lock a file until it is closed or the process ends, or raise OSError at once."""
     if sys.platform == "win32":
         raise OSError("no file can be locked like this here")

@@ -84,7 +84,8 @@ def add_logits(
     """
     from cytodino.archive.sink import writing_hdf5
 
-    with writing_hdf5(path, "r+") as file:
+    with writing_hdf5(path, "r+") as writing:
+        file = writing.hdf5
         file.create_dataset("reference", data=reference, fletcher32=True)
         for name, logits in exported.items():
             file.create_dataset(f"exported/{name}", data=logits, fletcher32=True)

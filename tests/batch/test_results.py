@@ -148,10 +148,10 @@ import numpy as np
 from cytodino_batch.classification import Classification
 from cytodino_batch.results import write_results
 
-n = 20_000
+n, limit = 40_000, int(sys.argv[2])
 logits = np.random.default_rng(1).normal(0, 3, (n, 21)).astype(np.float32)
 result = Classification(np.arange(n), logits, (), [str(row) for row in range(n)], None, 0.5)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))  # predictions.csv has 0.7 MB
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # predictions.csv has 1.5 MB
 try:
     write_results(Path(sys.argv[1]), result, attributes={}, summarise=lambda files: "{}")
 except OSError as error:
@@ -160,10 +160,13 @@ except OSError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the length of files")
-def test_a_disk_that_fills_up_in_hdf5_does_not_end_the_night(tmp_path):
+@pytest.mark.parametrize("limit", [1_700_000, 4_000_000, 7_000_000, 7_900_000])
+def test_a_disk_that_fills_up_in_hdf5_does_not_end_the_night(tmp_path, limit):
     # HDF5 cannot close a file that it could not write, and crashes the process when that ends.
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path / "s")], capture_output=True, text=True
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "s"), str(limit)],
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "File too large\n", "")
     assert list(tmp_path.iterdir()) == []

@@ -16,9 +16,10 @@ from cytodino.archive.sink import writing_hdf5
 path, limit = Path(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    with writing_hdf5(path, sys.argv[3]) as file:
+    with writing_hdf5(path, sys.argv[3]) as writing:
         for name in "abcd":
-            file.create_dataset(name, data=np.arange(50_000), chunks=(1000,), fletcher32=True)
+            data = np.arange(50_000)
+            writing.hdf5.create_dataset(name, data=data, chunks=(1000,), fletcher32=True)
 except OSError as error:
     print(error.strerror)
 """
@@ -26,10 +27,10 @@ except OSError as error:
 
 def test_what_is_written_is_there(tmp_path):
     path = tmp_path / "f.h5"
-    with writing_hdf5(path) as file:
-        file["a"] = np.arange(5)
-    with writing_hdf5(path, "r+") as file:
-        file["b"] = np.arange(3)
+    with writing_hdf5(path) as writing:
+        writing.hdf5["a"] = np.arange(5)
+    with writing_hdf5(path, "r+") as writing:
+        writing.hdf5["b"] = np.arange(3)
     with h5py.File(path) as file:
         assert (file["a"][4], file["b"][2]) == (4, 2)
 
@@ -47,9 +48,9 @@ def test_a_full_disk_ends_in_an_error_and_not_in_a_crash(tmp_path, limit, mode):
 
 
 def test_an_interrupt_inside_hdf5_is_not_lost(tmp_path, monkeypatch):
-    def interrupt():
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), writing_hdf5(tmp_path / "f.h5") as file:
-        monkeypatch.setattr(Sink, "write", lambda sink, data: sink._try(interrupt, len(data)))
-        file["a"] = np.arange(5)
+    with pytest.raises(KeyboardInterrupt), writing_hdf5(tmp_path / "f.h5") as writing:
+        monkeypatch.setattr(Sink, "_put", interrupt)
+        writing.hdf5["a"] = np.arange(5)
