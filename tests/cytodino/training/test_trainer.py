@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTLayer
+from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTAttention
 
 from cytodino.archive import write_archive
 from cytodino.cells import open_cells
@@ -240,13 +240,13 @@ def test_accumulation_and_checkpointing_give_the_same_weights(images, recipe, tm
 
 def test_checkpointing_recomputes_the_blocks(images, recipe, tmp_path, monkeypatch):
     counted = []
-    original = DINOv3ViTLayer.forward
+    original = DINOv3ViTAttention.forward
 
     def forward(self, *args, **kwargs):
         counted.append(torch.is_grad_enabled())
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(DINOv3ViTLayer, "forward", forward)
+    monkeypatch.setattr(DINOv3ViTAttention, "forward", forward)
     base = recipe.model_copy(update={"epochs": 1, "tune": "lora"})
     counts = []
     for checkpointing in (False, True):
