@@ -138,11 +138,17 @@ def test_resume_begins_where_there_is_nothing(images, recipe, tmp_path):
     assert open_run(run.path).manifest.best_epoch
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(images, interrupted, listener):
+@pytest.mark.parametrize("how", ["cut short", "a byte changed"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(images, interrupted, listener, how):
     out, options = interrupted
     assert last_checkpoint(out / UNFINISHED).name == "checkpoint-6"
     path = out / UNFINISHED / "checkpoint-6" / "optimizer.pt"
-    path.write_bytes(path.read_bytes()[:-50])
+    content = bytearray(path.read_bytes())
+    if how == "cut short":
+        del content[-50:]
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(content)
     assert last_checkpoint(out / UNFINISHED).name == "checkpoint-3"
     train(images, out, resume=True, observer=listener, **options)
     assert "going on after step 3 of 6" in listener.said

@@ -72,8 +72,9 @@ def test_what_changed_came_or_went_is_read(images, listener, settled):
     read_all(open_cells(images), listener)
     changed, gone, new = (images / "EOS" / f"EOS_0{n}.png" for n in (1, 2, 3))
     status = changed.stat()
-    content = (images / "LYT" / "LYT_01.png").read_bytes()
-    changed.write_bytes(content)
+    content = (images / "LYT" / "LYT_02.png").read_bytes()
+    changed.write_bytes(content.ljust(status.st_size, b"\0"))  # as long as before
+    assert changed.stat().st_size == status.st_size
     os.utime(changed, ns=(status.st_atime_ns, status.st_mtime_ns))  # who would hide it
     new.rename(images / "EOS" / "EOS_99.png")
     gone.unlink()
@@ -82,7 +83,7 @@ def test_what_changed_came_or_went_is_read(images, listener, settled):
     found = read_all(cells, listener)
     assert listener.tasks == [["checking images", 2, 2]]
     assert found.tolist() == [zlib.crc32(cells.read(row).tobytes()) for row in range(len(cells))]
-    assert found[cells.ids.index("EOS/EOS_01.png")] == found[cells.ids.index("LYT/LYT_01.png")]
+    assert found[cells.ids.index("EOS/EOS_01.png")] == found[cells.ids.index("LYT/LYT_02.png")]
 
 
 def test_files_that_may_still_change_are_not_remembered(images, listener):
