@@ -1,5 +1,6 @@
 """The loop: transformers' Trainer, with this package's order of cells, best epoch and reports."""
 
+import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -181,6 +182,9 @@ def _arguments(
 ) -> TrainingArguments:
     gpus = 1 if device == "cpu" else torch.cuda.device_count()
     batch_size, accumulation = share_batch(recipe, gpus)
+    # What accelerate goes by, and transformers leaves set (4.57): the training that follows in this
+    # process, or one in a shell where it is set, would not be at the precision of its recipe.
+    os.environ["ACCELERATE_MIXED_PRECISION"] = recipe.mixed_precision or "no"
     return TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,

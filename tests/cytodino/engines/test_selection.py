@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -270,12 +271,19 @@ def test_pytorch_needs_the_run(passed_bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", ["torch", "transformers", "peft"])
-def test_pytorch_that_is_not_installed_names_the_extra(
-    passed_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
-) -> None:
-    for name in [name for name in sys.modules if name.startswith("cytodino.modeling")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "cytodino.engines.pytorch", raising=False)
-    monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingExtraError, match=r"cytodino\[train\]"):
-        open_engine(passed_bundle, engine="pytorch", reference=tmp_path)
+def test_pytorch_that_is_not_installed_names_the_extra(tmp_path: Path, library: str) -> None:
+    """In a process of its own: modules that were imported before would not miss the library."""
+    program = """
+import sys
+sys.modules[sys.argv[1]] = None
+from pathlib import Path
+from cytodino.engines.selection import open_engine
+from cytodino.errors import MissingExtraError
+try:
+    open_engine(None, engine="pytorch", reference=Path(sys.argv[2]))  # reads no bundle
+except MissingExtraError as error:
+    print(error)
+"""
+    words = (library, str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert "cytodino[train]" in done.stdout, done.stderr
