@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from cytodino.engines.onnxruntime import OnnxRuntimeEngine
+from cytodino.engines.openvino_library import openvino_core
 from cytodino.errors import ExportError
 from cytodino_export import onnx_graph
 from cytodino_export.deploy import fold
 from cytodino_export.onnx_graph import count_nodes, write_graph
 from cytodino_export.pipeline import ExportResult
+
+OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "SNIPPETS_MODE": "DISABLE"}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,15 @@ def test_gelu_is_one_node(graph: onnx.ModelProto) -> None:
     nodes = count_nodes(graph)
     assert nodes["Gelu"] == 4  # two blocks, two layers of the head
     assert "Erf" not in nodes
+
+
+def test_openvino_sees_rope_as_one_operator(exported: ExportResult) -> None:
+    assert exported.bundle is not None
+    core = openvino_core()
+    read = core.read_model(exported.bundle / "model.fp32.onnx")
+    compiled = core.compile_model(read, "CPU", OPTIONS)
+    kinds = [node.get_rt_info()["layerType"] for node in compiled.get_runtime_model().get_ops()]
+    assert kinds.count("RoPE") == 4  # query and key of two blocks
 
 
 def test_the_opset_is_20_and_the_checker_agrees(graph: onnx.ModelProto) -> None:

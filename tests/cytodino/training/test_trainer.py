@@ -263,6 +263,17 @@ def test_bf16_trains_and_leaves_float32_weights(images, recipe, tmp_path, gradie
     assert run.manifest.history[-1].train_loss < run.manifest.history[0].train_loss
 
 
+def test_no_setting_of_the_shell_changes_the_precision(
+    images, recipe, tmp_path, gradients, monkeypatch
+):
+    base = recipe.model_copy(update={"epochs": 1})
+    before, _ = gradients(images, tmp_path / "a", base)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    after, _ = gradients(images, tmp_path / "b", base)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=1e-4)
+
+
 def test_the_cytodino_recipe_learns_colours(images, tmp_path, listener):
     recipe = default_recipe(
         tune="full", pretrained=False, name="cytodino", image_size=32, epochs=10, batch_size=8,
