@@ -1,28 +1,27 @@
 """The hash of an archive, computed beside the work on it."""
 
 import hashlib
-import threading
+import subprocess
+import sys
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cytodino.archive.hdf5 import changed
-from cytodino.errors import ArchiveError
 from cytodino.paths import Stamp, stamp_of
-
-BUFFER_BYTES = 8 << 20
-"""Read into one buffer again and again: a fifth less time than new bytes each time; a smaller one
-has to wait for the interpreter's lock more often than it gains in the cache."""
+from cytodino_batch import digest_process
 
 AT_ONCE_BYTES = 32 << 20
-"""Shorter files are hashed before anything else: it takes some 20 ms."""
+"""Shorter files are hashed when it is asked for, in the 20 ms that a process takes to start."""
 
 
 class FileDigest:
-    """SHA-256 of a file, of which a long one is read by a thread of its own.
+    """SHA-256 of a file, of which a long one is read by a process of its own.
 
-    A core hashes about 7,500 crops of 250 x 250 pixels a second, which one after the other with
-    a GPU that classifies 3,000 would cost a third of its time.
+    A core hashes some 8,000 crops of 250 x 250 pixels a second, which one after the other with
+    a GPU that classifies 3,000 would cost a third of its time. A thread would hold up the one that
+    reads crops, by the interpreter's lock.
 
     Parameters
     ----------
@@ -30,23 +29,30 @@ class FileDigest:
     opened : Stamp, optional
         Of the file that is worked on: another under its name, or a change before the hash is
         there, is an error.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
     """
 
     def __init__(self, path: Path, opened: Stamp | None = None) -> None:
         self._path, self._opened = path, opened
-        self._digest = hashlib.sha256()
-        self._error: OSError | ArchiveError | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
-        if path.stat().st_size <= AT_ONCE_BYTES:
-            self._run()
-        else:
-            self._thread.start()
+        self._file = path.open("rb", buffering=0)
+        self._process: subprocess.Popen[str] | None = None
+        if stamp_of(self._file.fileno())[2] > AT_ONCE_BYTES:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", digest_process.__file__],
+                stdin=self._file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
 
     @property
     def ready(self) -> bool:
         """Tell whether `result` answers at once."""
-        return not self._thread.is_alive()
+        return self._process is None or self._process.poll() is not None
 
     def result(self) -> str:
         """Return the hash in hex, when it is there.
@@ -58,11 +64,18 @@ class FileDigest:
         ArchiveError
             If it is not the one that was opened, or was changed since.
         """
-        if self._thread.is_alive():
-            self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._digest.hexdigest()
+        return self._found
+
+    @cached_property
+    def _found(self) -> str:
+        found = "" if self._process is None else self._process.communicate()[0]
+        if self._process is None or self._process.returncode:
+            # Short; or the process was killed, or met an error, which is raised here.
+            self._file.seek(0)
+            found = hashlib.file_digest(self._file, "sha256").hexdigest()
+        if self._opened not in (None, stamp_of(self._file.fileno())):
+            raise changed(self._path)
+        return found
 
     def __enter__(self) -> Self:
         return self
@@ -73,15 +86,7 @@ class FileDigest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-
-    def _run(self) -> None:
-        try:
-            buffer = memoryview(bytearray(BUFFER_BYTES))
-            with self._path.open("rb", buffering=0) as file:
-                while not self._stop.is_set() and (count := file.readinto(buffer)):
-                    self._digest.update(buffer[:count])
-                if self._opened not in (None, stamp_of(file.fileno())):
-                    self._error = changed(self._path)
-        except OSError as error:
-            self._error = error
+        self._file.close()
+        if self._process is not None:
+            with self._process as process:  # closes its pipe and waits for its end
+                process.kill()
