@@ -46,7 +46,10 @@ class Preprocess(nn.Module):
         -------
         float32, (n, 3, S, S), between 0 and 1
         """
-        pixels = crops.permute(0, 3, 1, 2).to(torch.float32) / 255.0  # (n, 3, h, w)
+        return self.fit(crops.permute(0, 3, 1, 2).to(torch.float32) / 255.0)
+
+    def fit(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Bring pixels of any scale, float32 (n, 3, h, w), to (n, 3, S, S)."""
         return functional.interpolate(
             pixels,
             size=(self.image_size, self.image_size),

@@ -1,15 +1,16 @@
 """The form that is exported: one lean graph, preprocessing inside, every exact fold done.
 
 A fold is algebra: the folded model gives the same logits to float error, with fewer and larger
-operations. In the backbone: LayerScale into `o_proj` and `down_proj`; q, k and v into one matrix,
-with the softmax's scale in q; RoPE as constant tables, 1 and 0 for the prefix tokens; gate and up
-of a gated MLP into one matrix; the mask token dropped. In the head, whose query is one token:
-self-attention over it is one linear map; the key projection moves to the query's side, where its
-bias shifts all scores alike and drops out of the softmax; the value projection moves behind the
-attention, whose weights sum to 1; and all that comes before the first look at the tokens is a
-constant.
+operations. Normalisation goes into the patch embedding; LayerScale into `o_proj` and `down_proj`;
+q, k and v into one matrix, with the softmax's scale in q; RoPE as constant tables, 1 and 0 for the
+prefix tokens; gate and up of a gated MLP into one matrix; the mask token dropped. In the head,
+whose query is one token: self-attention over it is one linear map; the key projection moves to the
+query's side, where its bias shifts all scores alike and drops out of the softmax; the value
+projection moves behind the attention, whose weights sum to 1; and all that comes before the first
+look at the tokens is a constant.
 """
 
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -17,8 +18,16 @@ from torch import Tensor, nn
 
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.head import DecoderHead
+from cytodino.modeling.preprocessing import Preprocess
+from cytodino_export.linear_maps import bias_only, compose, linear, scaled, stack
 
-__all__ = ["DeployedModel", "FoldedBackbone", "FoldedHead", "backbone_blocks", "fold"]
+__all__ = [
+    "STEPS", "CentredPixels", "DeployedModel", "FoldedBackbone", "FoldedHead", "backbone_blocks",
+    "fold",
+]  # fmt: skip
+
+STEPS = 128.0
+"""Steps of a pixel's 255 that make 1 in the graph: a power of two, so that dividing is exact."""
 
 
 class DeployedModel(nn.Module):
@@ -32,13 +41,13 @@ class DeployedModel(nn.Module):
 
     def __init__(self, model: CytoDino) -> None:
         super().__init__()
-        self.preprocess = model.preprocess
-        self.backbone = FoldedBackbone(model.backbone, model.preprocess.image_size)
+        self.pixels = CentredPixels(model.preprocess)
+        self.backbone = FoldedBackbone(model.backbone, self.pixels)
         self.head = FoldedHead(model.head)
 
     def forward(self, crops: Tensor) -> Tensor:
         """Uint8 RGB crops (n, h, w, 3), any h and w, to float32 logits (n, 21)."""
-        return cast(Tensor, self.head(self.backbone(self.preprocess(crops))))
+        return cast(Tensor, self.head(self.backbone(self.pixels(crops))))
 
 
 def fold(model: CytoDino) -> DeployedModel:
@@ -54,6 +63,45 @@ def backbone_blocks(backbone: nn.Module) -> list[Any]:
     return list(layers)
 
 
+class CentredPixels(nn.Module):
+    """Crops as the folded patch embedding reads them: about zero and resized, not normalised.
+
+    Of each channel the whole number next to its mean is subtracted, which leaves 8 bits and a
+    sign: exact in bf16 and FP16 until the resize, which is then the one rounding. Scaled to 1,
+    resized and normalised in bf16, all the background of a crop is rounded the same way at each
+    step: that moved the probabilities of a model on real cells 2.7 times as far (0.013 against
+    0.005).
+
+    Parameters
+    ----------
+    preprocess : Preprocess
+    """
+
+    centre: Tensor
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        self.register_buffer("centre", torch.round(preprocess.mean * 255.0))  # (1, 3, 1, 1)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Uint8 crops (n, h, w, 3) to (n, 3, S, S)."""
+        pixels = crops.permute(0, 3, 1, 2).to(torch.float32)  # (n, 3, h, w)
+        return self.preprocess.fit((pixels - self.centre) / STEPS)
+
+    def fold_into(self, patches: nn.Conv2d) -> nn.Conv2d:
+        """Return a patch embedding that gives of these pixels what `patches` gives of others."""
+        assert not any(patches.padding)  # a zero at the border would be shifted too
+        mean, std = self.preprocess.mean.double(), self.preprocess.std.double()
+        weight = patches.weight.double() / std  # (hidden, 3, p, p)
+        shift = (weight * (self.centre / 255.0 - mean)).sum(dim=(1, 2, 3))  # (hidden,)
+        folded = deepcopy(patches)
+        bias = 0.0 if patches.bias is None else patches.bias.double()
+        folded.weight = nn.Parameter((weight * (STEPS / 255.0)).float())
+        folded.bias = nn.Parameter((shift + bias).float())
+        return folded
+
+
 class FoldedBackbone(nn.Module):
     """DINOv3 for one image size: patches, prefix tokens, blocks, norm.
 
@@ -61,29 +109,31 @@ class FoldedBackbone(nn.Module):
     ----------
     backbone : DINOv3ViTModel
         Plain weights, without an adapter.
-    image_size : int
-        Side of the square input in pixels.
+    pixels : CentredPixels
+        What it reads.
     """
 
     cosine: Tensor
     sine: Tensor
     prefix: Tensor
 
-    def __init__(self, backbone: nn.Module, image_size: int) -> None:
+    def __init__(self, backbone: nn.Module, pixels: CentredPixels) -> None:
         super().__init__()
         source: Any = backbone
         embeddings = source.embeddings
-        self.patches = embeddings.patch_embeddings
+        self.patches = pixels.fold_into(embeddings.patch_embeddings)
         prefix = torch.cat([embeddings.cls_token, embeddings.register_tokens], dim=1)
         self.register_buffer("prefix", prefix.detach().clone())  # (1, prefix, hidden)
-        cosine, sine = _rope_tables(source.rope_embeddings, image_size, prefix.shape[1])
+        cosine, sine = _rope_tables(
+            source.rope_embeddings, pixels.preprocess.image_size, prefix.shape[1]
+        )
         self.register_buffer("cosine", cosine)  # (tokens, head_dim)
         self.register_buffer("sine", sine)
         self.blocks = nn.ModuleList(FoldedBlock(block) for block in backbone_blocks(source))
         self.norm = source.norm
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixel values (n, 3, S, S) to tokens (n, tokens, hidden)."""
+        """Centred pixels (n, 3, S, S) to tokens (n, tokens, hidden)."""
         patches = self.patches(pixels).flatten(2).transpose(1, 2)  # (n, patches, hidden)
         prefix = self.prefix.expand(pixels.shape[0], -1, -1)
         tokens = torch.cat([prefix, patches], dim=1)  # (n, tokens, hidden)
@@ -105,21 +155,21 @@ class FoldedBlock(nn.Module):
         attention = block.attention
         self.heads: int = attention.num_heads
         self.norm1 = block.norm1
-        self.qkv = _stack(
-            _scaled(attention.q_proj, torch.tensor(attention.scaling)),
+        self.qkv = stack(
+            scaled(attention.q_proj, torch.tensor(attention.scaling)),
             attention.k_proj,
             attention.v_proj,
         )
-        self.out = _scaled(attention.o_proj, block.layer_scale1.lambda1)
+        self.out = scaled(attention.o_proj, block.layer_scale1.lambda1)
         self.norm2 = block.norm2
         self.gated = hasattr(block.mlp, "gate_proj")
         self.up = (
-            _stack(block.mlp.gate_proj, block.mlp.up_proj)
+            stack(block.mlp.gate_proj, block.mlp.up_proj)
             if self.gated
-            else _stack(block.mlp.up_proj)
+            else stack(block.mlp.up_proj)
         )
         self.activation = block.mlp.act_fn
-        self.down = _scaled(block.mlp.down_proj, block.layer_scale2.lambda1)
+        self.down = scaled(block.mlp.down_proj, block.layer_scale2.lambda1)
 
     def forward(self, tokens: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         """Tokens (n, tokens, hidden) to the same; tables (tokens, head_dim)."""
@@ -194,11 +244,11 @@ class FoldedHeadLayer(nn.Module):
         query, key, value = _input_projections(cross)
         self.before, self.norm1 = before, layer.norm1 if before is not None else None
         self.norm2 = layer.norm2
-        self.query = _scaled(query, torch.tensor(width**-0.5))
+        self.query = scaled(query, torch.tensor(width**-0.5))
         self.register_buffer("key", key.weight.detach().view(self.heads, width, hidden).clone())
         by_head = value.weight.detach().view(self.heads, width, hidden)
         self.register_buffer("value", by_head.transpose(1, 2).clone())  # (heads, hidden, width)
-        self.out = _composed(cross.out_proj, _bias_only(value))
+        self.out = compose(cross.out_proj, bias_only(value))
         self.norm3 = layer.norm3
         self.up, self.activation, self.down = layer.linear1, layer.activation, layer.linear2
 
@@ -238,50 +288,17 @@ def _rope_tables(rope: Any, image_size: int, prefix: int) -> tuple[Tensor, Tenso
     return torch.cat([still + 1.0, cosine]).detach(), torch.cat([still, sine]).detach()
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    linear.weight = nn.Parameter(weight.detach().clone())
-    linear.bias = nn.Parameter(bias.detach().clone())
-    return linear
-
-
-def _bias(linear: nn.Linear) -> Tensor:
-    return linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias
-
-
-def _scaled(linear: nn.Linear, scale: Tensor) -> nn.Linear:
-    """Linear whose outputs are multiplied by `scale`, () or (out,)."""
-    return _linear(linear.weight * scale.reshape(-1, 1), _bias(linear) * scale)
-
-
-def _stack(*linears: nn.Linear) -> nn.Linear:
-    """One linear map with the outputs of several, one after the other."""
-    weight = torch.cat([linear.weight for linear in linears])
-    return _linear(weight, torch.cat([_bias(linear) for linear in linears]))
-
-
-def _composed(outer: nn.Linear, inner: nn.Linear) -> nn.Linear:
-    """Compose two linear maps: outer(inner(x))."""
-    bias = outer.weight @ _bias(inner) + _bias(outer)
-    return _linear(outer.weight @ inner.weight, bias)
-
-
-def _bias_only(linear: nn.Linear) -> nn.Linear:
-    """Keep a linear map's bias on the identity: its weight is applied elsewhere."""
-    return _linear(torch.eye(linear.out_features), _bias(linear))
-
-
 def _input_projections(attention: nn.MultiheadAttention) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
     """Query, key and value projections of PyTorch's packed matrix."""
     weight = attention.in_proj_weight
     bias = attention.in_proj_bias
     if bias is None:
         bias = weight.new_zeros(len(weight))
-    query, key, value = (_linear(w, b) for w, b in zip(weight.chunk(3), bias.chunk(3), strict=True))
+    query, key, value = (linear(w, b) for w, b in zip(weight.chunk(3), bias.chunk(3), strict=True))
     return query, key, value
 
 
 def _own_attention(layer: Any) -> nn.Linear:
     """Self-attention of a single token: its softmax is 1, so out_proj(value(x)) remains."""
     _, _, value = _input_projections(layer.self_attn)
-    return _composed(layer.self_attn.out_proj, value)
+    return compose(layer.self_attn.out_proj, value)

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from cytodino.modeling.head import DecoderHead
-from cytodino_export.deploy import FoldedBackbone, FoldedHead, backbone_blocks, fold
+from cytodino.modeling.preprocessing import Preprocess
+from cytodino_export.deploy import (
+    CentredPixels,
+    FoldedBackbone,
+    FoldedHead,
+    backbone_blocks,
+    fold,
+)
 
 RELATIVE = 1e-5
 
@@ -33,10 +40,19 @@ def test_the_folded_model_says_the_same(model: Any) -> None:
 
 @torch.inference_mode()
 def test_the_folded_backbone_gives_the_same_tokens(model: Any) -> None:
-    pixels = model.preprocess(draw_crops())
-    expected = model.backbone(pixel_values=pixels).last_hidden_state
-    folded = FoldedBackbone(model.backbone, 32).eval()
-    assert relative_error(folded(pixels), expected) < RELATIVE
+    crops = draw_crops()
+    expected = model.backbone(pixel_values=model.preprocess(crops)).last_hidden_state
+    centred = CentredPixels(model.preprocess)
+    folded = FoldedBackbone(model.backbone, centred).eval()
+    assert relative_error(folded(centred(crops)), expected) < RELATIVE
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_pixels_are_exact_in_half_the_bits_until_the_resize(kind: torch.dtype) -> None:
+    crops = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    pixels = CentredPixels(Preprocess(16))(crops)
+    assert pixels.unique().numel() > 256  # each channel about a centre of its own
+    assert torch.equal(pixels.to(kind).float(), pixels)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
@@ -56,6 +72,7 @@ def test_no_fold_is_trivial_in_these_tests(model: Any) -> None:
     expected = model(crops)
     for break_it in (
         lambda block: block.layer_scale1.lambda1.fill_(1.0),
+        lambda block: model.backbone.embeddings.patch_embeddings.bias.zero_(),
         lambda block: block.layer_scale2.lambda1.fill_(1.0),
         lambda block: block.attention.k_proj.bias.zero_(),
         lambda block: block.attention.q_proj.bias.zero_(),
@@ -68,7 +85,7 @@ def test_no_fold_is_trivial_in_these_tests(model: Any) -> None:
 
 @torch.inference_mode()
 def test_prefix_tokens_do_not_turn(model: Any) -> None:
-    folded = FoldedBackbone(model.backbone, 32)
+    folded = FoldedBackbone(model.backbone, CentredPixels(model.preprocess))
     assert torch.equal(folded.cosine[:5], torch.ones_like(folded.cosine[:5]))
     assert torch.equal(folded.sine[:5], torch.zeros_like(folded.sine[:5]))
     assert folded.sine[5:].abs().max() > 0.1
