@@ -100,7 +100,7 @@ def scan_folder(path: Path) -> FolderScan:
         raise MissingPathError(path)
     if not path.is_dir():
         raise InputError("is not a folder", where=path, mend="name a folder of images")
-    found = list(_walk(path, "", frozenset()))
+    found = list(walk_files(path))
     ids = sorted(name for name in found if os.path.splitext(name)[1].lower() in SUFFIXES)
     _check_names(path, ids)
     if not ids:
@@ -124,6 +124,15 @@ def scan_folder(path: Path) -> FolderScan:
     index = {code: position for position, code in enumerate(CODES)}
     labels = np.array([index[id_.split("/", 1)[0]] for id_ in ids], dtype=np.int64)
     return FolderScan(path, ids, labels, len(found) - len(ids))
+
+
+def walk_files(folder: Path) -> Iterator[str]:
+    """Yield the files below a folder, in no order, as paths below it with forward slashes.
+
+    Links to folders are followed, loops are not; a link to nothing is yielded, for somebody meant
+    it to be there. Hidden entries are passed over. `InputError` where a folder cannot be listed.
+    """
+    return _walk(folder, "", frozenset())
 
 
 def decode_rgb(data: bytes, where: Path | str | None = None, row: int | None = None) -> np.ndarray:
@@ -237,7 +246,6 @@ def _header_fault(image: ImageFile.ImageFile, data: bytes) -> str | None:
 
 
 def _walk(folder: Path, below: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """Yield the files below a folder, links to folders followed, loops not."""
     try:
         status = folder.stat()
         with os.scandir(folder) as listing:

@@ -123,6 +123,8 @@ def main() -> None:
 def classify(context: click.Context, /, **given: Any) -> None:
     """Classify every crop of each ARCHIVE: a file, a folder of archives, or a pattern.
 
+    In folders links are followed; hidden entries, bundles and results are passed over.
+
     Each archive gets a folder below --out, named by its path below the archives' common root,
     with predictions.csv, predictions.h5, quarantine.csv and summary.json. A damaged crop is
     quarantined with its row and the reason; a bad archive does not stop the next.

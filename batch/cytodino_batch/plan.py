@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cytodino.bundle.manifest import MANIFEST_NAME
 from cytodino.errors import InputError, MissingPathError
-from cytodino.images import SUFFIXES
+from cytodino.images import SUFFIXES, walk_files
 
 ARCHIVE_SUFFIXES = (".h5", ".hdf5", ".h5sc", ".h5path")
 """What is taken from a folder; a file that is named itself may be called anything."""
@@ -19,6 +19,8 @@ PREDICTIONS_H5 = "predictions.h5"
 PREDICTIONS_PARQUET = "predictions.parquet"
 
 REVIEW_SHEET = "review.png"
+
+MEND_PATTERN = "in a pattern, write [[] for a [ that is part of a name"
 
 SUMMARY_NAME = "summary.json"
 """Written last: a results folder without it is not a finished result."""
@@ -42,9 +44,9 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     Parameters
     ----------
     named : paths
-        Archives, folders (every file with one of `ARCHIVE_SUFFIXES` below, sorted, but nothing
-        below `out`, in a bundle or among the results of another run) or glob patterns. An archive
-        named twice is taken once.
+        Archives, folders (every file with one of `ARCHIVE_SUFFIXES` below, sorted, as
+        `walk_files` finds them) or glob patterns. What folders and patterns give of a bundle or
+        of results is left out. An archive named twice is taken once.
     out : Path
         The output folder; it need not exist.
 
@@ -53,7 +55,8 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     MissingPathError
         If a path is not there and matches nothing as a pattern.
     InputError
-        If a folder holds no archive, or `out` is a file or may not be written.
+        If a folder holds no archive or cannot be listed, or `out` is a file or may not be
+        written.
     """
     _require_writable(out)
     paths = _without_repeats(path for entry in named for path in _expand(Path(entry), out))
@@ -98,35 +101,51 @@ def _require_writable(out: Path) -> None:
 
 def _expand(entry: Path, out: Path) -> list[Path]:
     if entry.is_dir():
-        # Results hold .h5 files too, and people put them beside their archives.
-        results = out.resolve()
-        found = sorted(
-            path
-            for path in entry.rglob("*")
-            if path.suffix.lower() in ARCHIVE_SUFFIXES
-            and path.is_file()
-            and not path.resolve().is_relative_to(results)
-            and not _is_part_of(path)
-        )
+        found = _archives_below(entry, out)
         if not found:
-            mend = f"name a folder with {' or '.join('*' + s for s in ARCHIVE_SUFFIXES)} files"
-            if any(path.suffix.lower() in SUFFIXES for path in entry.rglob("*")):
-                mend = f"pack its images first: cytodino pack {entry} {entry.name or 'slide'}.h5"
-            raise InputError("no archive below this folder", where=entry, mend=mend)
+            raise _no_archive(entry)
         return found
     if entry.exists():
         return [entry]
     matches = sorted(glob.glob(str(entry), recursive=True)) if glob.has_magic(str(entry)) else []
     if not matches:
-        raise MissingPathError(entry)
-    return [path for match in matches for path in _expand(Path(match), out)]
+        raise MissingPathError(entry, mend=MEND_PATTERN if "[" in str(entry) else None)
+    found = [path for match in matches for path in _expand_match(Path(match), out)]
+    if not found:
+        raise InputError("matches no archive", where=entry, mend="name the archives themselves")
+    return found
 
 
-def _is_part_of(path: Path) -> bool:
-    """Tell whether a file belongs to a bundle or to the results of another run."""
+def _expand_match(match: Path, out: Path) -> list[Path]:
+    if match.is_dir():
+        return _archives_below(match, out)
+    # A link to nothing is an archive that fails by itself, as it is below a folder.
+    return [] if _is_ours(match, out) else [match]
+
+
+def _archives_below(folder: Path, out: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in (folder / name for name in walk_files(folder))
+        if path.suffix.lower() in ARCHIVE_SUFFIXES and not _is_ours(path, out)
+    )
+
+
+def _no_archive(folder: Path) -> InputError:
+    mend = f"name a folder with {' or '.join('*' + s for s in ARCHIVE_SUFFIXES)} files"
+    if any(Path(name).suffix.lower() in SUFFIXES for name in walk_files(folder)):
+        mend = f"pack its images first: cytodino pack {folder} {folder.name or 'slide'}.h5"
+    return InputError("no archive below this folder", where=folder, mend=mend)
+
+
+def _is_ours(path: Path, out: Path) -> bool:
+    """Tell whether a file is of a bundle or of results, which people put beside their archives."""
     beside = path.parent
-    is_result = path.name == PREDICTIONS_H5 and (beside / SUMMARY_NAME).is_file()
-    return is_result or (beside / MANIFEST_NAME).is_file()
+    if (beside / MANIFEST_NAME).is_file():
+        return True
+    if path.name != PREDICTIONS_H5:
+        return False
+    return (beside / SUMMARY_NAME).is_file() or path.resolve().is_relative_to(out.resolve())
 
 
 def _without_repeats(paths: Iterable[Path]) -> list[Path]:

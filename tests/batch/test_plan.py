@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def test_a_name_without_its_suffix_is_never_that_of_another_with_it():
 @pytest.mark.parametrize("name", ["...h5", "..h5"])
 def test_no_name_leads_out_of_the_output_folder_or_to_itself(tmp_path, name):
     touch(tmp_path / name, tmp_path / "s" / name)
-    assert names(plan_archives([tmp_path], tmp_path / "out")) == [name, f"s/{name}"]
+    planned = plan_archives([tmp_path / name, tmp_path / "s" / name], tmp_path / "out")
+    assert names(planned) == [name, f"s/{name}"]
 
 
 def test_dots_inside_a_name_stay():
@@ -107,6 +109,58 @@ def test_bundles_and_results_of_other_runs_are_no_archives(tmp_path):
     touch(tmp_path / "old/a/predictions.h5", tmp_path / "old/a/summary.json")
     touch(tmp_path / "mine/predictions.h5")
     assert names(plan_archives([tmp_path], tmp_path / "out")) == ["a", "mine/predictions"]
+
+
+def test_bundles_and_results_that_a_pattern_matches_are_no_archives(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "bundle/cytodino.json", tmp_path / "bundle/golden.h5")
+    touch(tmp_path / "out/a/predictions.h5", tmp_path / "out/a/summary.json")
+    assert names(plan_archives([tmp_path / "**/*.h5"], tmp_path / "out")) == ["a"]
+    assert names(plan_archives([tmp_path / "*"], tmp_path / "out")) == ["a"]
+    with pytest.raises(InputError, match="matches no archive"):
+        plan_archives([tmp_path / "b*"], tmp_path / "out")
+
+
+def test_results_may_lie_beside_their_archives(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "b/predictions.h5")
+    assert names(plan_archives([tmp_path], tmp_path)) == ["a"]
+
+
+def test_an_archive_behind_a_link_is_taken_and_one_that_is_gone_is_not_forgotten(tmp_path):
+    touch(tmp_path / "elsewhere/b.h5", tmp_path / "in/a.h5")
+    (tmp_path / "in/disk").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/gone.h5").symlink_to(tmp_path / "unmounted/c.h5")
+    for entry in (tmp_path / "in", tmp_path / "in*"):
+        assert names(plan_archives([entry], tmp_path / "out")) == ["a", "disk/b", "gone"]
+    assert names(plan_archives([tmp_path / "in/g*"], tmp_path / "out")) == ["gone"]
+
+
+def test_what_is_hidden_is_taken_only_where_it_is_named(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "._a.h5", tmp_path / ".snapshot/a.h5")
+    assert names(plan_archives([tmp_path], tmp_path / "out")) == ["a"]
+    assert names(plan_archives([tmp_path / ".snapshot"], tmp_path / "out")) == ["a"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    touch(tmp_path / "a.h5", tmp_path / "closed/b.h5")
+    listed = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(InputError, match=r"closed: cannot be listed \(Permission denied\)"):
+        plan_archives([tmp_path], tmp_path / "out")
+
+
+def test_a_pattern_that_matches_nothing_says_how_a_bracket_is_written(tmp_path):
+    touch(tmp_path / "slides [2024]/a.h5")
+    with pytest.raises(MissingPathError, match=r"write \[\[\] for a \[") as caught:
+        plan_archives([tmp_path / "slides [2024]/*.h5"], tmp_path / "out")
+    assert caught.value.exit_code == 2
+    assert names(plan_archives([tmp_path / "slides [[]2024]/*.h5"], tmp_path / "out")) == ["a"]
 
 
 def test_an_output_folder_below_a_file_is_refused_at_once(tmp_path):
