@@ -39,7 +39,8 @@ def write_predictions_parquet(
     import pyarrow.parquet
 
     schema = _schema(result, attributes)
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+    # Opened here: pyarrow takes no path that is not UTF-8.
+    with path.open("wb") as file, pyarrow.parquet.ParquetWriter(file, schema) as writer:
         for part in result.parts():
             writer.write_table(pyarrow.table(_columns(result, part, schema), schema=schema))
 

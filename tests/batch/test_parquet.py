@@ -1,4 +1,5 @@
 import csv
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -72,6 +73,14 @@ def test_parts_follow_each_other(tmp_path, monkeypatch):
     whole = write(tmp_path / "whole", make())
     monkeypatch.setattr(classification, "ROWS_AT_ONCE", 7)
     assert write(tmp_path / "parts", make()).equals(whole)
+
+
+def test_a_folder_may_be_called_what_is_no_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    folder.mkdir()
+    write_predictions_parquet(folder / "p.parquet", make(), {})
+    with (folder / "p.parquet").open("rb") as file:
+        assert pq.read_table(file).num_rows == 50
 
 
 def test_nothing_classified_is_a_table_without_rows(tmp_path):
