@@ -171,6 +171,17 @@ def test_an_interrupt_says_how_to_go_on_and_keeps_what_was_done(
     assert [outcome.status for outcome in run(*paths)] == ["done", "done"]
 
 
+def test_a_run_with_restart_says_that_it_goes_on_without(
+    tmp_path, run, make_session, crops, capsys
+):
+    path = write_crops(tmp_path / "a.h5", crops)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, session=make_session(PixelEngine(fail_from=20)), restart=True)
+    assert "the same command without --restart goes on from here" in capsys.readouterr().err
+    (outcome,) = run(path)
+    assert outcome.summary.run.resumed_rows > 0
+
+
 def test_live_parity_is_measured_on_the_archive_and_recorded(tmp_path, run, make_session, crops):
     session = make_session(reference=PixelEngine(), reference_sha256="c" * 64)
     (outcome,) = run(
