@@ -26,7 +26,7 @@ from cytodino_batch.provenance import (
     describe_run,
 )
 from cytodino_batch.records import Digest, Sample
-from cytodino_batch.results import remove_results
+from cytodino_batch.results import changed_files, remove_results
 from cytodino_batch.session import Session
 from cytodino_batch.stream import classify_rows
 from cytodino_batch.summary import Summary
@@ -43,7 +43,8 @@ def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> 
     ArchiveError
         If it cannot be read, or was changed meanwhile; no results are written then.
     InputError
-        If another run is at work on it, or finished it with other options or from other input.
+        If another run is at work on it, or finished it with other options or from other input, or
+        its finished results are no longer whole.
     ParityError
         If the engine strays from PyTorch on a sample of it; no results are written then.
     EngineError, OSError
@@ -103,6 +104,7 @@ class _ArchiveRun:
         if summary is not None:
             recorded = summary.provenance.batch_size
             self._refuse(result_changes(summary, self._known(recorded)))
+            self._require_whole(summary)
             self._task.journal.unlink(missing_ok=True)
             return Outcome.of(self._task.planned, summary, f"finished before; {START_AGAIN}")
         part = read_journal(self._task.part)
@@ -116,6 +118,15 @@ class _ArchiveRun:
         if changes:
             raise InputError(
                 f"holds the finished results of another run: {listed(changes)} differ",
+                where=self._task.planned.folder,
+                mend=START_AGAIN,
+            )
+
+    def _require_whole(self, summary: Summary) -> None:
+        changed = changed_files(self._task.planned.folder, summary.provenance.files)
+        if changed:
+            raise InputError(
+                f"holds finished results that are no longer whole: {listed(changed)}",
                 where=self._task.planned.folder,
                 mend=START_AGAIN,
             )

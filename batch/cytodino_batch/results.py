@@ -95,6 +95,29 @@ def write_results(
         beside[SUMMARY_NAME].write_text(summarise(hashes), encoding="utf-8", newline="\n")
 
 
+def changed_files(folder: Path, hashes: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which files of finished results are no longer there, or no longer what was written.
+
+    Parameters
+    ----------
+    folder : Path
+    hashes : mapping
+        sha256 by name, as the summary has them.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read.
+    """
+    found = []
+    for name, sha256 in hashes.items():
+        if not (folder / name).is_file():
+            found.append(f"{name} is gone")
+        elif hash_file(folder / name) != sha256:
+            found.append(f"{name} was changed")
+    return tuple(found)
+
+
 def remove_results(folder: Path) -> None:
     """Remove finished results, the summary first: without it the rest counts as unfinished."""
     for name in reversed(RESULT_FILES):

@@ -148,6 +148,21 @@ def test_a_summary_of_another_version_is_not_overwritten(tmp_path, run):
     assert run(restart=True).status == "done"
 
 
+def test_finished_results_that_are_no_longer_whole_are_not_called_finished(tmp_path, run):
+    run()
+    (tmp_path / "out/s/predictions.csv").unlink()
+    with (tmp_path / "out/s/quarantine.csv").open("a", encoding="utf-8") as file:
+        file.write("299,,lost\n")
+    outcome = run()
+    assert outcome.exit_code == 3
+    assert outcome.reason.endswith(
+        "no longer whole: predictions.csv is gone and quarantine.csv was changed; "
+        "give --restart to do it again, or choose another --out"
+    )
+    assert run(restart=True).tally.classified == 299
+    assert run().reason.startswith("finished before")
+
+
 def test_what_a_killed_run_left_half_written_is_cleared_away(tmp_path, run, stopped):
     (tmp_path / "out/s/.predictions.csv.1234.partial").touch()
     run()
