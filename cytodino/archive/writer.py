@@ -116,7 +116,11 @@ def _write_files(
 
     def prepare(row: int) -> tuple[bytes, tuple[int, int]]:
         data = cells.encoded(row)
-        height, width, _ = decode_rgb(data, cells.where(row)).shape
+        try:
+            height, width, _ = decode_rgb(data, cells.where(row)).shape
+        except CropError:
+            cells.read(row)  # fails alike, and knows the row of an archive
+            raise
         return data, (height, width)
 
     checksums = np.zeros(len(cells), dtype=np.uint32)

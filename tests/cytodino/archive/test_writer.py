@@ -112,6 +112,19 @@ def test_all_rows_of_an_archive_that_cannot_be_used_are_named_together(
         write_archive(tmp_path / "a.h5", open_cells(tmp_path / "in.h5"), encoding=encoding)
 
 
+def test_rows_of_an_archive_that_are_no_images_are_named(images, tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        files = file.create_dataset("files", (4,), h5py.vlen_dtype(np.uint8))
+        for row in range(4):
+            files[row] = np.frombuffer((images / NAMES[0]).read_bytes(), np.uint8)
+        files[1] = np.frombuffer(b"no image", np.uint8)
+    cells = open_cells(tmp_path / "in.h5")
+    with pytest.raises(CropError, match=r"in\.h5: row 1: is no JPEG"):
+        write_archive(tmp_path / "a.h5", cells)
+    with pytest.raises(CropError, match=r"in\.h5: row 1: is no JPEG"):
+        write_archive(tmp_path / "a.h5", cells.subset(np.array([1, 2])))
+
+
 def test_it_gives_up_after_some_images_that_cannot_be_used(tmp_path):
     names = [f"BLA/{number:03}.png" for number in range(40)]
     images = write_images(tmp_path / "set", names)
