@@ -157,7 +157,8 @@ def _holds_files(dataset: h5py.Dataset, *, named: bool) -> bool:
     element = h5py.check_vlen_dtype(dataset.dtype)
     if element is not None:
         return bool(element == np.uint8)
-    opaque = dataset.dtype.kind == "V" and dataset.dtype.names is None
+    kind = dataset.dtype
+    opaque = kind.kind == "V" and kind.names is None and kind.subdtype is None
     return opaque or (named and dataset.dtype.kind == "S")
 
 

@@ -383,6 +383,12 @@ class TestNoCrops:
     def test_it_says_why(self, path, datasets, match):
         refused(put(path, **datasets), match)
 
+    def test_entries_that_are_arrays_are_no_image_files(self, path):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("imgs", (9,), np.dtype((np.uint8, (4, 4, 3))))
+        refused(path, "no crops in a layout known here; it holds /imgs")
+        refused(path, "give uint8 pixels", dataset="imgs")
+
     def test_crops_of_no_size_and_no_crops(self, path):
         put(path, a=np.zeros((3, 0, 4, 3), np.uint8))
         refused(path, "declares crops of 4 x 0 px")
