@@ -146,8 +146,9 @@ class PixelRows:
         """Decode the bands that the rows lie in; the last one is kept for the rows after them."""
         k = self._band_rows
         wanted = range(start // k, (stop - 1) // k + 1)
-        missing = [band for band in wanted if band not in self._kept and not self._lacks(band)]
-        bands = self._kept | self._read_bands(missing, pool)
+        kept = self._kept  # once: `pack` reads in threads, and another may keep another band
+        missing = [band for band in wanted if band not in kept and not self._lacks(band)]
+        bands = kept | self._read_bands(missing, pool)
         last = wanted[-1]
         self._kept = {last: bands[last]} if k > 1 and last in bands else {}
 

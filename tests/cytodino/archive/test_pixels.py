@@ -189,6 +189,19 @@ class TestSameAsHdf5:
         with Reader(write(tmp_path / "a.h5", draw(), chunks), 2) as opened:
             np.testing.assert_array_equal(np.stack(opened.read(0, N)), draw())
 
+    def test_a_band_may_be_let_go_of_by_another_thread(self, tmp_path, monkeypatch):
+        with Reader(write(tmp_path / "a.h5", draw(), (4, *ROW), **GZIP)) as opened:
+            opened.read(0, 2)
+            lacks = opened.rows._lacks
+
+            def meanwhile(band):
+                monkeypatch.setattr(opened.rows, "_lacks", lacks)
+                opened.read(9, 10)
+                return lacks(band)
+
+            monkeypatch.setattr(opened.rows, "_lacks", meanwhile)
+            np.testing.assert_array_equal(np.stack(opened.read(2, 6)), draw()[2:6])
+
     def test_a_shared_chunk_is_decoded_once(self, tmp_path, monkeypatch):
         path = write(tmp_path / "a.h5", draw(), (4, 8, 8, 2), **GZIP)
         with Reader(path) as opened:
