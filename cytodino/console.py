@@ -4,6 +4,7 @@ Results and paths go to stdout, progress and messages to stderr.
 """
 
 import io
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,19 @@ CONTEXT_SETTINGS = {
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what a scheduler sends first. It unwinds the command as Ctrl-C does."""
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers. NaN is in every range by Click's comparisons, and infinity above most."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number, and refuse what is none to compute with."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 class CommandGroup(click.Group):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cytodino.console import interactive, message
+from cytodino.console import FiniteRange, interactive, message
 from cytodino.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from cytodino.calibration.file import Confidence
 
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+SHARE = FiniteRange(1e-6, 1 - 1e-6)
+"""No number of cells that anybody has can promise more, and nearer to 1 its rounding is all."""
 
 
 @click.command()

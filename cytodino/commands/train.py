@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cytodino.console import FiniteRange
 from cytodino.errors import MissingExtraError
 from cytodino.parts import PARTS
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from cytodino.recipe import Recipe, RecipeName, Tune
 
 _LIBRARIES = ("torch", "torchvision", "transformers", "peft", "accelerate", "kornia")
+MOST_CELLS = 65_536
+"""Of a batch, and batches of a step: far more than any memory holds."""
 
 
 def _split_tables(
@@ -71,13 +74,13 @@ def _split_tables(
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_CELLS),
     metavar="N",
     help="Cells at a time.  [default: 16; cytodino: 1]",
 )
 @click.option(
     "--accumulation",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST_CELLS),
     metavar="N",
     help="Batches that make one step: less memory for the same step.  [default: 1; cytodino: 4]",
 )
@@ -100,7 +103,7 @@ def _split_tables(
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="X",
     help="Peak of the schedule.  [default: 3e-4; full: 5e-4 from random weights, else 5e-5]",
 )
@@ -112,7 +115,7 @@ def _split_tables(
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 2**32 - 1),
     default=0,
     help="Of weights, split, order and augmentation.",
 )

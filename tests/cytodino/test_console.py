@@ -10,7 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from cytodino.console import CommandGroup, interactive
+from cytodino.console import CommandGroup, FiniteRange, interactive
 from cytodino.errors import InputError
 
 PROGRAM = """
@@ -94,3 +94,14 @@ def test_a_full_disk_below_stdout_is_one_line(arguments: tuple[str, ...]) -> Non
 def test_a_program_without_stderr_has_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", None)
     assert not interactive()
+
+
+@pytest.mark.parametrize(("text", "code"), [("0.5", 0), ("nan", 2), ("inf", 2), ("0", 2)])
+def test_a_number_that_cannot_be_computed_with_is_in_no_range(text, code):
+    @click.command()
+    @click.option("--rate", type=FiniteRange(min=0, min_open=True))
+    def read(rate):
+        click.echo(rate)
+
+    result = CliRunner().invoke(read, ["--rate", text])
+    assert (result.exit_code, "Traceback" in result.output) == (code, False), result.output

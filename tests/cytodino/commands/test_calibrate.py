@@ -103,3 +103,10 @@ def test_a_run_without_calibration_cells_is_told_what_to_do(
     assert "no calibration part" in result.stderr
     assert "--data" in result.stderr
     assert not (run / "confidence.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--accuracy", "--critical-errors", "--level"])
+@pytest.mark.parametrize("value", ["nan", "0", "1", "0.99999999999999", "1e-300"])
+def test_no_promise_is_made_of_what_cannot_be_counted(run: Path, option: str, value: str) -> None:
+    assert calibrate(run, option, value).exit_code == 2
+    assert not (run / "confidence.json").exists()

@@ -87,6 +87,22 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--learning-rate", "nan"),
+        ("--learning-rate", "inf"),
+        ("--seed", str(2**32)),
+        ("--batch-size", str(10**21)),
+        ("--accumulation", str(10**21)),
+    ],
+)
+def test_a_number_that_nothing_can_train_with_is_a_usage_error(images, tmp_path, option, value):
+    result = run(images, "--out", tmp_path / "out", *SMALL, "--image-size", "32", option, value)
+    assert result.exit_code == 2 and f"'{option}'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_groups_and_split_are_read_from_the_command_line(images, tmp_path):
     names = [f"{code}/{number}.png" for code in ("BLA", "LYT") for number in range(5)]
     groups = tmp_path / "groups.csv"
