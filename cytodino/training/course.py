@@ -1,5 +1,6 @@
 """How a training went: its epochs, which was the best, and when to stop."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cytodino.errors import TrainingError
 from cytodino.modeling.classifier import CytoDino, trained_weights
 from cytodino.run_manifest import EpochRecord
 from cytodino.training.observer import Observer
@@ -80,8 +82,20 @@ class BestEpoch(TrainerCallback):
         metrics: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Record the epoch, and keep its weights if it is the best so far."""
+        """Record the epoch, and keep its weights if it is the best so far.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is not finite: such weights stay as they are, whatever comes after.
+        """
         assert metrics is not None
+        if not math.isfinite(metrics["eval_loss"]):
+            raise TrainingError(
+                f"the loss of the validation part is not finite after epoch "
+                f"{len(self.history) + 1}: the training has diverged",
+                mend="give a lower --learning-rate, and no --mixed-precision fp16",
+            )
         record = self._append(metrics)
         best = self.best == record.epoch
         if best:
