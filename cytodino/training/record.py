@@ -2,11 +2,13 @@
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from cytodino import __version__
+from cytodino.cells import CellSource
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.loading import describe_head
 from cytodino.modeling.preprocessing import MEAN, STD
@@ -86,6 +88,36 @@ def compose_manifest(
         device=device,
         versions=_versions(),
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a training is asked for, beside its cells."""
+
+    recipe: Recipe
+    backbone: str
+    groups: Path | None = None
+    split: tuple[SplitTable, ...] = ()
+
+
+def differences(manifest: RunManifest, cells: CellSource, asked: Asked) -> list[str]:
+    """Say in what a finished run is another than the one that is asked for.
+
+    A backbone that is a folder is told by its name: it may have been named from elsewhere.
+    """
+    recorded = manifest.split
+    tables = [_describe(path, part) for part, path in asked.split]
+    groups = [] if asked.groups is None else [_describe(asked.groups, None)]
+    before = [recorded.groups, *recorded.files] if recorded else []
+    same = {
+        "recipe": manifest.recipe == asked.recipe,
+        "backbone": Path(manifest.backbone.source).name == Path(asked.backbone).name,
+        "set of cells": manifest.data is not None
+        and manifest.data.fingerprint == cells.fingerprint(),
+        "division of the cells": [(one.part, one.sha256) for one in before if one]
+        == [(one.part, one.sha256) for one in (*groups, *tables)],
+    }
+    return [what for what, is_same in same.items() if not is_same]
 
 
 def _describe(table: Path, part: str | None) -> TableRecord:

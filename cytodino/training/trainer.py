@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from transformers import set_seed
 
-from cytodino.cells import open_cells
+from cytodino.cells import CellSource, open_cells
 from cytodino.errors import InputError
 from cytodino.metrics import score
 from cytodino.modeling.backbone import Backbone
@@ -42,7 +42,7 @@ from cytodino.training.examination import read_all
 from cytodino.training.fitting import fit
 from cytodino.training.observer import Observer
 from cytodino.training.parts import DividedCells, describe, divide
-from cytodino.training.record import compose_manifest
+from cytodino.training.record import Asked, compose_manifest, differences
 from cytodino.training.tables import SplitTable
 
 
@@ -80,7 +80,7 @@ def train(
         Processes that load cells, see `default_workers`. The result is the same.
     resume : bool
         Go on with a training that was interrupted in `out`, to the same weights, or begin one; a
-        run that is whole is left as it is.
+        run that is whole is left as it is, and refused if it is another than the one asked for.
     checkpoint_seconds : float
         Between two checkpoints within an epoch; there is one after each epoch too.
     observer : Observer, optional
@@ -100,9 +100,9 @@ def train(
     started = time.monotonic()
     observer = observer or Observer()
     quiet_libraries()
-    finished = _finished(out, recipe, observer) if resume else None
-    if finished is not None:
-        return finished
+    if resume and (out / MANIFEST).is_file():
+        asked = Asked(recipe, backbone, groups, tuple(split))
+        return _finished(out, open_cells(data), asked, observer)
     require_free(out, resume=resume)
     device = choose_device(device)
     divided = divide(
@@ -190,14 +190,13 @@ def _plan(divided: DividedCells, backbone: Backbone, recipe: Recipe) -> Plan:
     )
 
 
-def _finished(out: Path, recipe: Recipe, observer: Observer) -> Run | None:
-    """Open a run that is whole: --resume has nothing to do."""
-    if not (out / MANIFEST).is_file():
-        return None
+def _finished(out: Path, cells: CellSource, asked: Asked, observer: Observer) -> Run:
+    """Open a run that is whole: --resume has nothing to do, if it is the one that was asked for."""
     run = open_run(out)
-    if run.manifest.recipe != recipe:
+    others = differences(run.manifest, cells, asked)
+    if others:
         raise InputError(
-            "holds a finished run of another recipe",
+            f"holds a finished run of {' and '.join(f'another {one}' for one in others)}",
             where=out,
             mend="choose another --out, or remove it yourself",
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cytodino.errors import InputError, TrainingError
+from cytodino.errors import InputError, MissingPathError, TrainingError
 from cytodino.recipe import default_recipe
 from cytodino.run import UNFINISHED, open_run
 from cytodino.training import checkpoints, trainer
@@ -129,8 +129,18 @@ def test_a_finished_run_has_nothing_to_go_on_with(images, interrupted, recipe, l
     assert listener.said == [f"{out} is finished"]
     assert not (out / UNFINISHED).exists()
     other = {**options, "recipe": recipe.model_copy(update={"epochs": 9})}
-    with pytest.raises(InputError, match="holds a finished run of another recipe"):
+    with pytest.raises(InputError, match="holds a finished run of another recipe;"):
         train(images, out, resume=True, **other)
+    with pytest.raises(InputError, match="holds a finished run of another backbone;"):
+        train(images, out, resume=True, **{**options, "backbone": "tiny"})
+    table = out / "split.csv"
+    with pytest.raises(InputError, match="holds a finished run of another division of the cells;"):
+        train(images, out, resume=True, split=[(None, table)], **options)
+    (images / "EOS" / "EOS_03.png").unlink()
+    with pytest.raises(InputError, match="holds a finished run of another set of cells;"):
+        train(images, out, resume=True, **options)
+    with pytest.raises(MissingPathError):
+        train(images / "none", out, resume=True, **options)
 
 
 def test_resume_begins_where_there_is_nothing(images, recipe, tmp_path):
