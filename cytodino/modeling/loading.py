@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import DINOv3ViTModel
 
-from cytodino.errors import InputError, MissingPathError
+from cytodino.errors import InputError, MergeError, MissingPathError
 from cytodino.modeling.backbone import (
     Backbone,
     load_backbone,
@@ -26,7 +27,7 @@ from cytodino.modeling.lora import load_adapter, merge_adapter, save_adapter
 from cytodino.modeling.preprocessing import Preprocess
 from cytodino.recipe import SHAPES
 from cytodino.run import ADAPTER, BACKBONE, HEAD, Run, open_run
-from cytodino.run_manifest import MANIFEST, BackboneRecord, HeadRecord
+from cytodino.run_manifest import MANIFEST, BackboneRecord, HeadRecord, LoraRecord
 
 
 def load_run(run: Run | Path, *, merged: bool = True) -> CytoDino:
@@ -45,7 +46,7 @@ def load_run(run: Run | Path, *, merged: bool = True) -> CytoDino:
     InputError
         If it has changed since, or the head cannot be read.
     MergeError
-        If the adapter does not fit the backbone.
+        If the adapter does not fit the backbone, or is not the one that `run.json` tells of.
     """
     quiet_libraries()
     if isinstance(run, Path):
@@ -55,6 +56,7 @@ def load_run(run: Run | Path, *, merged: bool = True) -> CytoDino:
     backbone: nn.Module = plain
     if manifest.lora is not None:
         adapted = load_adapter(plain, run.adapter_path)
+        _require_recorded(adapted, manifest.lora, run.adapter_path)
         backbone = merge_adapter(adapted) if merged else adapted
     preprocess = Preprocess(manifest.image_size, mean=manifest.mean, std=manifest.std)
     return CytoDino(backbone, _load_head(run), preprocess).float().eval()
@@ -164,6 +166,24 @@ def _require_same(found: dict[str, str], record: BackboneRecord, where: Path | s
             f"the backbone has changed since the run was trained: {', '.join(changed)}",
             where=where,
             mend="put the backbone of this run back, or train again",
+        )
+
+
+def _require_recorded(adapted: PeftModel, record: LoraRecord, where: Path) -> None:
+    """Refuse an adapter whose own configuration adds it otherwise than it was trained.
+
+    No weight tells by how much an adapter counts: a configuration that lost its alpha fits too.
+    """
+    layers = [module for module in adapted.modules() if isinstance(module, LoraLayer)]
+    found = {(layer.r["default"], layer.scaling["default"]) for layer in layers}
+    expected = (record.rank, record.alpha / record.rank)
+    if found != {expected}:
+        said = ", ".join(f"rank {rank} with scale {scale:g}" for rank, scale in sorted(found))
+        raise MergeError(
+            f"the adapter is of {said}; run.json says rank {expected[0]} with scale "
+            f"{expected[1]:g}",
+            where=where,
+            mend="copy the run again, whole",
         )
 
 

@@ -26,6 +26,7 @@ from cytodino.errors import MergeError, MissingPathError
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _BLOCK = re.compile(r"(?:\bmodel\.)?\blayer\.(?=\d+\.)")
+_AGAIN = "copy the adapter again, or train again"
 _MEND = "export with the backbone that the adapter was trained on, or train again"
 
 
@@ -162,12 +163,12 @@ def _read_config(folder: Path) -> LoraConfig:
     try:
         config = LoraConfig.from_pretrained(str(folder))
     except (ValueError, TypeError, KeyError) as error:
-        raise MergeError(
-            f"{CONFIG} cannot be read: {error}", where=folder, mend="write the adapter again"
-        ) from error
+        raise MergeError(f"{CONFIG} cannot be read: {error}", where=folder, mend=_AGAIN) from error
     if not isinstance(config, LoraConfig):
         kind = getattr(config, "peft_type", "unknown")
         raise MergeError(f"is a {kind} adapter", where=folder, mend="give one trained by LoRA")
+    if not isinstance(config.r, int) or not isinstance(config.lora_alpha, int | float):
+        raise MergeError(f"{CONFIG} has no numbers for r and lora_alpha", where=folder, mend=_AGAIN)
     return config
 
 

@@ -1,17 +1,18 @@
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import torch
 
-from cytodino.errors import InputError, MissingPathError
+from cytodino.errors import InputError, MergeError, MissingPathError
 from cytodino.modeling import loading
 from cytodino.modeling.backbone import WEIGHTS, load_backbone, random_backbone
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.inference import infer
 from cytodino.modeling.loading import describe_head, load_run, open_backbone, save_weights
-from cytodino.modeling.lora import add_adapter
+from cytodino.modeling.lora import CONFIG, add_adapter
 from cytodino.modeling.preprocessing import MEAN, STD, Preprocess
 from cytodino.recipe import Recipe
 from cytodino.run import ADAPTER, BACKBONE, HEAD, write_manifest
@@ -163,6 +164,15 @@ def test_a_backbone_that_is_gone_is_missed(tmp_path, folder):
     write_run(tmp_path / "run", load_backbone(str(folder)))
     folder.rename(tmp_path / "elsewhere")
     with pytest.raises(MissingPathError, match="put the backbone of this run back"):
+        load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", [{"lora_alpha": 8}, {"use_rslora": True}, {"r": 4}, {"r": "2"}])
+def test_an_adapter_that_counts_otherwise_than_it_was_trained_is_refused(tmp_path, change):
+    write_run(tmp_path / "run", open_backbone("mini"))
+    path = tmp_path / "run" / ADAPTER / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(MergeError, match="adapter"):
         load_run(tmp_path / "run")
 
 
