@@ -256,17 +256,19 @@ def _read_split(path: Path) -> dict[str, list[str]]:
     split: dict[str, list[str]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
-        if next(reader, None) != ["id", "part"]:
-            raise InputError(
-                "does not begin with id,part", where=path, mend="copy the run again, whole"
-            )
         try:
-            for name, part in reader:
-                split.setdefault(part, []).append(name)
-        except (ValueError, csv.Error) as error:
+            header = next(reader, None)
+            if header == ["id", "part"]:
+                for name, part in reader:
+                    split.setdefault(part, []).append(name)
+        except (ValueError, csv.Error) as error:  # a byte that is no UTF-8 is a ValueError
             raise InputError(
                 f"line {reader.line_num} is not an id and a part",
                 where=path,
                 mend="copy the run again, whole",
             ) from error
+    if header != ["id", "part"]:
+        raise InputError(
+            "does not begin with id,part", where=path, mend="copy the run again, whole"
+        )
     return split

@@ -1,9 +1,9 @@
 """`run.json`: what a run is, where it came from, and how it did; no torch."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cytodino.metrics import Scores
 from cytodino.recipe import Recipe, Tune
@@ -45,11 +45,18 @@ class LoraRecord(_Record):
 class HeadRecord(_Record):
     """The shape of the decoder head in `head.safetensors`."""
 
-    hidden: int
-    layers: int
-    heads: int
-    feedforward: int
-    dropout: float
+    hidden: int = Field(ge=1)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    """A divisor of `hidden`."""
+    feedforward: int = Field(ge=1)
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _share_the_width(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"{self.heads} attention heads cannot share a width of {self.hidden}")
+        return self
 
 
 class DataRecord(_Record):

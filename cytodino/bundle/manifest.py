@@ -246,7 +246,7 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     again = "export the run again, or copy the bundle again"
     try:
         data = path.read_bytes()
-        document = json.loads(data)
+        document = json.loads(data.decode())
     except OSError as error:
         raise BundleError(f"cannot be read ({error.strerror})", where=path, mend=again) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -200,6 +200,13 @@ def test_a_missing_file_is_named(folder, name):
         open_run(folder)
 
 
+@pytest.mark.parametrize("heads", [0, 5])
+def test_a_head_that_cannot_be_built_is_refused(folder, manifest, heads):
+    change(folder, head={**manifest.head.model_dump(), "heads": heads})
+    with pytest.raises(InputError, match=r"run\.json: head.*copy the run again, whole"):
+        open_run(folder)
+
+
 def test_a_split_of_another_form_is_refused(folder):
     (folder / SPLIT).write_text("name\n")
     with pytest.raises(InputError, match="does not begin with id,part"):
@@ -229,10 +236,10 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("line", ["BLA/1.png", "BLA/1.png,train,more"])
+@pytest.mark.parametrize("line", [b"BLA/1.png", b"BLA/1.png,train,more", b"\xff\xfe,test"])
 def test_a_damaged_line_of_the_split_is_named(folder, line):
-    with (folder / "split.csv").open("a") as file:
-        file.write(f"{line}\n")
+    with (folder / "split.csv").open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(InputError, match=r"split.csv: line \d+ is not an id and a part"):
         open_run(folder)
 

@@ -89,6 +89,13 @@ def test_files_that_the_manifest_does_not_list_are_left_alone(bundle_path: Path)
     assert open_bundle(bundle_path)
 
 
+def test_a_manifest_that_an_editor_saved_in_another_encoding(bundle_path: Path) -> None:
+    path = bundle_path / "cytodino.json"
+    path.write_text(path.read_text(), encoding="utf-16")
+    with pytest.raises(BundleError, match="is no JSON"):
+        open_bundle(bundle_path)
+
+
 def test_a_newer_schema_says_to_upgrade(bundle_path: Path) -> None:
     path = bundle_path / "cytodino.json"
     document = json.loads(path.read_text())
