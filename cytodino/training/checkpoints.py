@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -118,7 +119,10 @@ def _whole(checkpoint: Path) -> bool:
             with zipfile.ZipFile(path) as file:  # torch's format; testzip looks at its checksums
                 if file.testzip() is not None:
                     return False
-    except (OSError, ValueError, zipfile.BadZipFile):
+        for path in checkpoint.glob("*.safetensors"):
+            with safe_open(path, "pt"):  # its header has to account for every byte
+                pass
+    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError):
         return False
     return True
 

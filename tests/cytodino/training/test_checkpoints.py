@@ -148,11 +148,20 @@ def test_resume_begins_where_there_is_nothing(images, recipe, tmp_path):
     assert open_run(run.path).manifest.best_epoch
 
 
-@pytest.mark.parametrize("how", ["cut short", "a byte changed"])
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(images, interrupted, listener, how):
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("optimizer.pt", "cut short"),
+        ("optimizer.pt", "a byte changed"),
+        ("trained.safetensors", "cut short"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    images, interrupted, listener, name, how
+):
     out, options = interrupted
     assert last_checkpoint(out / UNFINISHED).name == "checkpoint-6"
-    path = out / UNFINISHED / "checkpoint-6" / "optimizer.pt"
+    path = out / UNFINISHED / "checkpoint-6" / name
     content = bytearray(path.read_bytes())
     if how == "cut short":
         del content[-50:]
