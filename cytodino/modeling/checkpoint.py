@@ -9,6 +9,7 @@ and head have to fill theirs, and what is left over is refused.
 import pickle
 import platform
 import re
+import struct
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -41,6 +42,19 @@ _HEAD_NAMES = (
 _ADAPTER_NAME = re.compile(r"\.(lora_[AB])\.default\.")
 _LAYER = re.compile(r"^decoder\.layers\.(\d+)\.")
 _MEND = "give the authors' best_model.pt, and the backbone that it was trained on"
+
+_READ_FAULTS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+"""What torch's reader of tensors alone was seen to raise on damaged bytes, and their like."""
 
 State = dict[str, torch.Tensor]
 
@@ -161,7 +175,7 @@ def read_checkpoint(path: Path) -> State:
             where=path,
             mend="save the model's state_dict() by itself",
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except _READ_FAULTS as error:
         raise InputError("cannot be read as a checkpoint", where=path, mend=_MEND) from error
     if not isinstance(content, Mapping) or not content:
         raise InputError("is no state dict", where=path, mend=_MEND)
@@ -172,7 +186,19 @@ def read_checkpoint(path: Path) -> State:
             where=path,
             mend="save the model's state_dict() by itself",
         )
+    unfit = [str(key) for key, value in content.items() if not _is_weight(value)]
+    if unfit:
+        raise InputError(
+            f"{len(unfit)} of its tensors are no weights, or not finite (first: {unfit[0]})",
+            where=path,
+            mend=_MEND,
+        )
     return {str(key): value for key, value in content.items()}
+
+
+def _is_weight(value: torch.Tensor) -> bool:
+    dense = value.layout == torch.strided and value.dim() > 0
+    return dense and bool(torch.isfinite(value).all())
 
 
 def _divide(state: State, path: Path) -> tuple[State, State]:

@@ -186,15 +186,30 @@ def test_a_pickle_that_could_run_code_is_not_loaded(
     assert "a pickle ran" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["a number", "sparse", "not finite"])
+def test_what_can_be_no_weight_is_refused_by_name(
+    state: State, backbone: Path, tmp_path: Path, kind: str
+) -> None:
+    name = next(key for key in state if "lora_A" in key)
+    changed = {"a number": torch.tensor(1.0), "sparse": state[name].to_sparse(),
+               "not finite": torch.full_like(state[name], float("nan"))}[kind]  # fmt: skip
+    with pytest.raises(InputError, match=f"no weights, or not finite .first: {name}"):
+        import_checkpoint(
+            save({**state, name: changed}, tmp_path), tmp_path / "run", backbone=str(backbone)
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_state_dict_is_refused(backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingPathError):
         import_checkpoint(tmp_path / "none.pt", tmp_path / "run", backbone=str(backbone))
     for content, said in (([1], "no state dict"), ({"epoch": 3}, "more than tensors: epoch")):
         with pytest.raises(InputError, match=said):
             import_checkpoint(save(content, tmp_path), tmp_path / "run", backbone=str(backbone))
-    (tmp_path / "best_model.pt").write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(InputError, match="cannot be read"):
-        import_checkpoint(tmp_path / "best_model.pt", tmp_path / "run", backbone=str(backbone))
+    for damaged in (b"PK\x03\x04 torn", b"hello", b""):
+        (tmp_path / "best_model.pt").write_bytes(damaged)
+        with pytest.raises(InputError, match="cannot be read"):
+            import_checkpoint(tmp_path / "best_model.pt", tmp_path / "run", backbone=str(backbone))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").touch()
     with pytest.raises(InputError, match="is there already"):
