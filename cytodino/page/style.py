@@ -62,6 +62,7 @@ th { text-align: left; color: var(--soft); font-weight: 500; font-size: 13px;
 th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); }
 td { vertical-align: top; }
 .figure { text-align: right; white-space: nowrap; }
+.figure small { display: block; white-space: normal; }
 th:last-child, td:last-child { padding-right: 0; }
 tr.beyond td { background: var(--bad-ground); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 5px 22px; margin: 0;

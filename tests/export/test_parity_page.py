@@ -249,6 +249,9 @@ def test_the_table_gives_speeds_and_says_where_int8_is_not_worth_it(make: Make) 
         variants = (result.model_copy(update={"speed": timed}),)
         page = page_of((chain.model_copy(update={"variants": variants}), evidence))
         assert said in page.text
+    # Text that may not be broken pushed the column, and its head, out of the page.
+    html = parity_page(chain=chain, evidence=evidence, title="a run")
+    assert ".figure small { display: block; white-space: normal; }" in html
 
 
 def test_the_flip_table_marks_what_is_critical(make: Make) -> None:
