@@ -9,6 +9,7 @@ import numpy as np
 from cytodino.cells import CellSource, require_labels
 from cytodino.errors import TrainingError
 from cytodino.parts import PARTS
+from cytodino.run import SPLIT, Run
 from cytodino.taxonomy import CODES
 from cytodino.training.observer import Observer
 from cytodino.training.split import (
@@ -173,3 +174,19 @@ def describe(divided: DividedCells, observer: Observer) -> None:
     small = [code for code in present if any(code not in counts[part] for part in PARTS)]
     if small:
         observer.say(f"warning: {' '.join(small)} have too few cells or groups to be in every part")
+
+
+def warn_of_seen_cells(divided: DividedCells, earlier: Run, observer: Observer) -> None:
+    """Say where an earlier run of the same cells, now the backbone, learnt what shall judge now."""
+    data = earlier.manifest.data
+    if data is None or data.fingerprint != divided.cells.fingerprint():
+        return
+    learnt = {name for part in ("train", "validation") for name in earlier.split.get(part, ())}
+    judging = [name for name, part in divided.placed() if part in ("calibration", "test")]
+    seen = sum(name in learnt for name in judging)
+    if seen:
+        observer.say(
+            f"warning: the backbone {earlier.path} was trained on {seen} of the {len(judging)} "
+            "cells of the calibration and the test part, so that scores and promises flatter; "
+            f"--split {earlier.path / SPLIT} divides the cells as it did"
+        )

@@ -41,7 +41,7 @@ from cytodino.training.duplicates import refuse_duplicates
 from cytodino.training.examination import read_all
 from cytodino.training.fitting import fit
 from cytodino.training.observer import Observer
-from cytodino.training.parts import DividedCells, describe, divide
+from cytodino.training.parts import DividedCells, describe, divide, warn_of_seen_cells
 from cytodino.training.record import Asked, compose_manifest, differences
 from cytodino.training.tables import SplitTable
 
@@ -113,6 +113,8 @@ def train(
     model = build_model(origin, recipe, observer)
     parameters = count_parameters(model)
     describe(divided, observer)
+    if origin.kind == "run":
+        warn_of_seen_cells(divided, open_run(Path(backbone)), observer)
     observer.say(f"training {share(parameters)} on {device}, recipe {recipe.name}")
     refuse_duplicates(divided, read_all(divided.cells, observer))
     with _kept(out, observer), new_run_folder(out, resume=resume):

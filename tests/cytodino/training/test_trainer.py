@@ -121,6 +121,23 @@ def test_an_adapter_on_an_earlier_run(trained, images, recipe, tmp_path):
     np.testing.assert_allclose(*logits, atol=1e-5)
 
 
+def test_a_backbone_that_learnt_what_shall_judge_is_named(trained, images, recipe, tmp_path):
+    base, listener = trained
+
+    def warnings(name, **options):
+        listener.said.clear()
+        changed = recipe.model_copy(update={"tune": "head", "epochs": 1, "seed": 5})
+        train(images, tmp_path / name, recipe=changed, backbone=str(base.path), device="cpu",
+              observer=listener, **options)  # fmt: skip
+        return [text for text in listener.said if "was trained on" in text]
+
+    (said,) = warnings("other seed")
+    assert f"--split {base.path}/split.csv divides the cells as it did" in said
+    assert warnings("its division", split=[(None, base.path / "split.csv")]) == []
+    (images / "EOS" / "EOS_03.png").unlink()
+    assert warnings("other cells") == []
+
+
 def test_a_place_that_is_taken_is_refused_before_anything_is_done(images, recipe, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").touch()
