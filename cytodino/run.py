@@ -96,8 +96,11 @@ class Run:
         Raises
         ------
         InputError
-            If the run has no such part, or the source lacks some of its cells.
+            If the run has no such part, or the source lacks some of its cells, or holds others
+            of their names.
         """
+        from cytodino.run_parts import parts_in
+
         if part not in self.split:
             raise InputError(
                 f"the run has no part {part!r}",
@@ -112,7 +115,16 @@ class Run:
                 where=cells.path,
                 mend="give the cells that the run was trained on",
             )
-        return np.array([where[name] for name in self.split[part]], dtype=np.int64)
+        rows = np.array([where[name] for name in self.split[part]], dtype=np.int64)
+        others = np.flatnonzero(parts_in(self, cells)[rows] != part)
+        if len(others):
+            raise InputError(
+                f"{len(others)} cells bear the names of the run's {part} part and are others, "
+                f"first: {self.split[part][others[0]]}",
+                where=cells.path,
+                mend="give the cells that the run was trained on",
+            )
+        return rows
 
 
 def open_run(path: Path) -> Run:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cytodino.calibration.record import FEWEST_CELLS
 from cytodino.cells import CellSource, open_cells
 from cytodino.errors import MissingPathError
+from cytodino.run_parts import STRANGER, parts_in
 
 if TYPE_CHECKING:
     from cytodino.run import Run
@@ -55,7 +56,7 @@ def choose_calibration_cells(
     """Choose the cells that calibrate a run's confidence.
 
     Cells are drawn at random and not by class: the promise is for their mix. Of cells that are
-    given, those that the run trained, chose an epoch or will be scored on are left out by name.
+    given, those that the run trained, chose an epoch or will be scored on are left out.
 
     Parameters
     ----------
@@ -78,16 +79,14 @@ def choose_calibration_cells(
     MissingPathError, InputError
         If the cells given are not there, or cannot be read.
     """
-    part_of = {name: part for part, names in run.split.items() for name in names}
-    if given is None:
-        wanted = {PART}
-    else:
+    if given is not None:
         if not given.exists():
             raise MissingPathError(given, mend="give calibration cells, images or an archive")
-        source, wanted = open_cells(given), {PART, "unknown"}
+        source = open_cells(given)
     labels = np.full(len(source), -1) if source.labels is None else source.labels
-    named = np.array([part_of.get(name, "unknown") in wanted for name in source.ids], dtype=bool)
-    rows = np.flatnonzero(named & (labels >= 0))
+    parts = parts_in(run, source)
+    wanted = (parts == PART) | ((given is not None) & (parts == STRANGER))
+    rows = np.flatnonzero(wanted & (labels >= 0))
     if given is None and PART not in run.split:
         return "the run's split has no calibration part"
     if len(rows) < FEWEST_CELLS:

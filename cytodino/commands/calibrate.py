@@ -45,7 +45,7 @@ SHARE = FiniteRange(1e-6, 1 - 1e-6)
     type=click.Path(path_type=Path),
     metavar="IMAGES|ARCHIVE",
     help="Labelled cells in place of the run's calibration part; those of its other parts are "
-    "left out by name.",
+    "left out.",
 )
 @click.option(
     "--max-cells", "most", type=click.IntRange(min=60), metavar="N", help="Cells at most."

@@ -13,6 +13,7 @@ from cytodino.bundle.manifest import GoldenSource
 from cytodino.cells import CellSource, MemoryCells, open_cells
 from cytodino.errors import InputError, MissingPathError
 from cytodino.run import Run
+from cytodino.run_parts import STRANGER, parts_in
 
 __all__ = ["GateCells", "Group", "choose_cells"]
 
@@ -124,9 +125,11 @@ def _open_data(run: Run, data: Path | None) -> CellSource:
 
 def _held_out(run: Run, source: CellSource) -> dict[str, NDArray[np.int64]]:
     """Rows of the source by part; what the run never saw counts as test."""
-    part_of = {name: part for part, names in run.split.items() for name in names}
-    parts = np.array([part_of.get(name, "test") for name in source.ids])
-    found = {part: np.flatnonzero(parts == part) for part in ("validation", "test")}
+    parts = parts_in(run, source)
+    found = {
+        "validation": np.flatnonzero(parts == "validation"),
+        "test": np.flatnonzero((parts == "test") | (parts == STRANGER)),
+    }
     if len(found["test"]) == 0:
         raise InputError(
             "no cell is left that was not trained on",

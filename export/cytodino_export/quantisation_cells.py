@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cytodino.cells import CellSource, open_cells
 from cytodino.errors import InputError, MissingCellsError, MissingPathError
 from cytodino.run import Run
+from cytodino.run_parts import STRANGER, parts_in
 from cytodino_export.calibration_cells import draw_cell_sets
 from cytodino_export.gate_cells import GateCells
 
@@ -83,8 +84,7 @@ def _open_source(run: Run, gate: GateCells, calibration: Path | None) -> CellSou
         if not calibration.exists():
             raise MissingPathError(calibration, mend=MEND)
         return open_cells(calibration)
-    training = set(run.split.get("train", ()))
-    if not training.isdisjoint(gate.source.ids):
+    if "train" in parts_in(run, gate.source):
         return gate.source
     if run.manifest.data is None:
         raise MissingCellsError(
@@ -97,10 +97,8 @@ def _open_source(run: Run, gate: GateCells, calibration: Path | None) -> CellSou
 
 def _training_rows(run: Run, source: CellSource, *, given: bool) -> NDArray[np.int64]:
     """Rows of the training part; of cells that were given, all but the parts held out."""
-    part_of = {name: part for part, names in run.split.items() for name in names}
-    unknown = "train" if given else "unknown"
-    parts = [part_of.get(name, unknown) for name in source.ids]
-    return np.flatnonzero(np.array(parts) == "train")
+    parts = parts_in(run, source)
+    return np.flatnonzero((parts == "train") | (given & (parts == STRANGER)))
 
 
 def _read(

@@ -11,6 +11,7 @@ from cytodino.cells import open_cells
 from cytodino.errors import CropError, InputError, MissingPathError
 from cytodino.run import Run, open_run
 from cytodino_export.gate_cells import ODD_CELLS, choose_cells
+from cytodino_export.quantisation_cells import choose_quantisation_cells
 
 
 @pytest.fixture
@@ -109,6 +110,18 @@ def test_strangers_count_as_test_cells_and_need_no_labels(run: Run, tmp_path: Pa
     cells = choose_cells(run, data=tmp_path / "strangers", max_cells=100)
     assert len(cells.acceptance.rows) == len(cells.golden.rows) == 12
     assert (cells.labels == -1).all()
+
+
+def test_others_of_the_same_names_count_as_test_cells(
+    run: Run, make_cells: Any, tmp_path: Path
+) -> None:
+    other = make_cells(tmp_path / "other", seed=9, cells=16)
+    assert set(open_cells(other).ids) == set(run.open_cells().ids)
+    cells = choose_cells(run, data=other, max_cells=2_000)
+    assert len(cells.acceptance.rows) == 16 * 21
+    third = make_cells(tmp_path / "third", seed=10, cells=2)
+    first, second = choose_quantisation_cells(run, cells, calibration=third, sizes=(8, 8))
+    assert len(first.crops) == len(second.crops) == 8
 
 
 def test_golden_cells_of_ones_own(run: Run, make_cells: Any, tmp_path: Path) -> None:

@@ -44,9 +44,10 @@ def test_they_are_training_cells_and_neither_set_holds_another_ones(
 
 
 def test_cells_that_were_given_are_taken_but_for_those_held_out(
-    run: Run, gate: GateCells, make_cells: Callable[..., Path], tmp_path: Path
+    run: Run, gate: GateCells, cells_path: Path, tmp_path: Path
 ) -> None:
-    given = make_cells(tmp_path / "given", seed=5, cells=3)
+    given = Path(shutil.copytree(cells_path, tmp_path / "given"))
+    shutil.rmtree(given / "NGS")  # no longer the run's own folder, but cells of it
     first, second = choose_quantisation_cells(run, gate, calibration=given, sizes=SIZES)
     held_out = {*run.split["validation"], *run.split["test"]}
     assert first.source["path"] == str(given)
