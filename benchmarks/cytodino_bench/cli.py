@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cytodino.console import CommandGroup, interactive, message
+from cytodino.console import CommandGroup, FiniteRange, interactive, message
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -115,7 +115,7 @@ def latency(
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=1),
+    type=FiniteRange(min=1),
     default=240.0,
     metavar="SECONDS",
     help="Time for all of it, the golden check at the end included.",

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -54,8 +55,23 @@ class BestEpoch(TrainerCallback):
                 self._append(entry)
 
     def restore(self) -> None:
-        """Put the best epoch's weights back into the model."""
-        self._model.load_state_dict(load_file(self._file(self.best)), strict=False)
+        """Put the best epoch's weights back into the model.
+
+        Raises
+        ------
+        TrainingError
+            If they cannot be read.
+        """
+        path = self._file(self.best)
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"holds no weights any more ({error})",
+                where=path,
+                mend="remove the folder that it lies in, and train again",
+            ) from error
+        self._model.load_state_dict(weights, strict=False)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

@@ -2,9 +2,7 @@
 
 import importlib.util
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from cytodino_export.merge import load_unmerged, logits_of, merge
 from cytodino_export.onnx_graph import write_graph
 from cytodino_export.options import SEED, ExportOptions
 from cytodino_export.parity_page import Evidence
+from cytodino_export.partial_folder import partial_folder
 from cytodino_export.quantisation_cells import CellSet, choose_quantisation_cells
 from cytodino_export.refusal import clear_report, keep_report
 from cytodino_export.speed import compare_speeds
@@ -98,7 +97,7 @@ def export_run(
     )
     sets = _choose_sets(run, cells, options)
     calibrator = choose_calibrator(run, cells, options, seed=SEED, say=say)
-    with _beside(out) as folder:
+    with partial_folder(out) as folder:
         parts = _measure(run, folder, cells, sets, calibrator, options, say)
         refused = _refusal(parts.chain, options.required)
         if refused is not None and not options.allow_failing:
@@ -282,19 +281,3 @@ def _require_libraries(precisions: tuple[str, ...]) -> None:
 def _require_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise ExportError("already exists", where=out, mend="choose another --out, or remove it")
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` that is gone in the end unless it was renamed."""
-    folder = out.parent / f".{out.name}.{os.getpid()}.partial"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ExportError(
-            f"cannot be written ({error.strerror})", where=out, mend="choose another --out"
-        ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

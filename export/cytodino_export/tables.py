@@ -11,7 +11,7 @@ from cytodino.calibration import Refusal
 
 if TYPE_CHECKING:
     from cytodino.bundle.manifest import EngineVerdict
-    from cytodino.bundle.verification import Verification
+    from cytodino.bundle.verification import Check, Verification
     from cytodino.calibration.file import Confidence
     from cytodino_export.chain import Link, ParityChain, VariantResult
 
@@ -19,7 +19,7 @@ __all__ = ["show_chain", "show_confidence", "show_verification"]
 
 STYLES = {"passed": "green", "failed": "bold red", "unproven": "yellow"}
 NARROWEST = 140
-"""Columns of the table where stderr is no terminal."""
+"""Columns of the table where it goes to no terminal."""
 
 
 def show_chain(chain: "ParityChain") -> None:
@@ -65,8 +65,8 @@ def show_confidence(confidence: "Confidence | None") -> None:
 
 
 def show_verification(verification: "Verification") -> None:
-    """Print each check of this machine to stderr."""
-    console = _console()
+    """Print each check of this machine to stdout: it is what was asked for."""
+    console = _console(stderr=False)
     table = _table("golden cells on this machine")
     table.add_column("drift")
     for check in verification.checks:
@@ -74,6 +74,21 @@ def show_verification(verification: "Verification") -> None:
         _add_verdict(table, check.variant, check.verdict, drift)
     console.print(table)
     _print_reasons(console, ((c.variant, c.verdict) for c in verification.checks))
+    for check in verification.checks:
+        if (blame := _blame(check)) is not None:
+            console.print(f"  {check.variant} on {check.verdict.engine}: {blame}", soft_wrap=True)
+
+
+def _blame(check: "Check") -> str | None:
+    """Tell, of a check that failed, drift of this box from what the variant has always given."""
+    furthest = check.verdict.logit_max
+    if check.verdict.verdict != "failed" or check.drift is None or furthest is None:
+        return None
+    if check.drift < furthest / 2:
+        return "not this box: the machine that exported it gave nearly the same logits"
+    return (
+        f"this box: the same file gave others on the machine that exported it, by {check.drift:.2g}"
+    )
 
 
 def _speed(result: "VariantResult") -> str:
@@ -113,8 +128,8 @@ def _findings(chain: "ParityChain") -> Iterator[str]:
             )
 
 
-def _console() -> Console:
-    console = Console(stderr=True, highlight=False)
+def _console(*, stderr: bool = True) -> Console:
+    console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, NARROWEST)
     return console

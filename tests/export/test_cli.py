@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from cytodino.engines.onnxruntime import OnnxRuntimeEngine
 from cytodino_export import pipeline
 from cytodino_export.cli import main
 from cytodino_export.pipeline import ExportResult
@@ -92,7 +94,8 @@ def without_children(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_verify_shows_a_table_and_ends_with_0(exported: ExportResult) -> None:
     result = invoke("verify", exported.bundle)
     assert result.exit_code == 0
-    assert "passed" in result.stderr
+    assert "passed" in result.stdout
+    assert "this box" not in result.stdout
     assert "recorded in" in result.stderr
 
 
@@ -129,7 +132,23 @@ def test_verify_names_each_reason(bundle_copy: Path) -> None:
     path.write_bytes(seal(document))
     result = invoke("verify", bundle_copy)
     assert result.exit_code == 4
-    assert "a logit moved by" in result.stderr
+    assert "a logit moved by" in result.stdout
+    assert "fp32 on onnxruntime: not this box: the machine that exported" in result.stdout
+
+
+@pytest.mark.usefixtures("without_children")
+def test_verify_tells_a_box_that_drifts(
+    exported: ExportResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = OnnxRuntimeEngine._infer
+
+    def drift(engine: OnnxRuntimeEngine, crops: Any) -> Any:
+        return infer(engine, crops) + np.linspace(0, 1, 21, dtype=np.float32)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "_infer", drift)
+    result = invoke("verify", exported.bundle)
+    assert result.exit_code == 4
+    assert "fp32 on onnxruntime: this box: the same file gave others" in result.stdout
 
 
 class TestBadInput:

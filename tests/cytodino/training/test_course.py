@@ -82,6 +82,10 @@ def test_an_interrupted_course_is_taken_up_with_its_best_weights(model, listener
     assert model.head.classifier.bias.unique().tolist() == [2.0]
     again.take_up(log[-2:])
     assert again.stale
+    kept = tmp_path / "best-2.safetensors"
+    kept.write_bytes(kept.read_bytes()[:50])
+    with pytest.raises(TrainingError, match="best-2.safetensors: holds no weights any more"):
+        again.restore()
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
