@@ -70,10 +70,13 @@ def _find_wanted(folder: Path) -> list[_Wanted]:
     headers = {path: read_header(path) for path in sorted(folder.rglob("shard-*-of-*.part"))}
     whole = {path: header for path, header in headers.items() if header is not None}
     if not whole:
+        results = sum(1 for _ in folder.rglob(SUMMARY_NAME))
         raise InputError(
-            "holds no finished shard",
+            "holds no finished shard" + f", but the results of {results} archives" * bool(results),
             where=folder,
-            mend="run cytodino-batch classify --shard I/N with this --out first",
+            mend="they were merged before, or not done in shards"
+            if results
+            else "run cytodino-batch classify --shard I/N with this --out first",
         )
     (path, first), *others = whole.items()
     for other, header in others:

@@ -206,6 +206,13 @@ def test_merging_without_the_library_of_parquet_keeps_the_parts(
     assert len(list((tmp_path / "out").rglob("predictions.parquet"))) == 3
 
 
+def test_a_folder_that_was_merged_says_so(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match="but the results of 1 archives; they were merged before"):
+        run_merge(tmp_path)
+
+
 def test_a_folder_without_shards_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no finished shard"):
         run_merge(tmp_path)
