@@ -118,10 +118,15 @@ def check_length(path: Path, name: str, size: int) -> None:
 
 
 def read_text(item: h5py.HLObject, path: Path, name: str) -> str | None:
-    """Return an attribute that is text, or None where there is none, or it is of another kind."""
+    """Return an attribute that is text, or None where there is none, or it is of another kind.
+
+    Bytes that are no UTF-8 come back as escapes: a slide called Müller in Latin-1 can be read.
+    """
     with reading(path, f"the attribute {name}"):
         value = item.attrs.get(name)
-        return as_text(value) if isinstance(value, bytes | str) else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return value if isinstance(value, str) else None
 
 
 def as_text(value: bytes | str) -> str:

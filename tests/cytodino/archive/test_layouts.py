@@ -88,6 +88,12 @@ class TestSlideAndCoordinates:
             assert (archive.layout, archive.slide, archive.notes) == ("CLAM", "TCGA-01", ())
             assert archive.coords.tolist() == [[10 * row, 100] for row in range(N)]
 
+    def test_a_slide_whose_name_is_no_utf8_can_be_read(self, path):
+        with h5py.File(write(path, "CLAM"), "r+") as file:
+            file.attrs["slide"] = np.bytes_("Müller".encode("latin-1"))
+        with open_archive(path) as archive:
+            assert archive.slide == r"M\xfcller"
+
     def test_an_attribute_of_the_file_names_the_slide_first(self, path):
         with h5py.File(write(path, "CLAM"), "r+") as file:
             file.attrs["slide"] = "S-1"
