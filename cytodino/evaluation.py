@@ -25,6 +25,7 @@ from cytodino.evaluated_model import EvaluatedModel, open_model
 from cytodino.inference import predict_cells
 from cytodino.machine import Machine, describe_machine
 from cytodino.metrics import Scores, confusion, score_confusion
+from cytodino.run_parts import parts_in
 
 if TYPE_CHECKING:
     from cytodino.archive.options import ReadOptions
@@ -221,10 +222,9 @@ def _warn_of_training_cells(
                 "(give the run to score its test part)"
             )
         return
-    seen = {name for part in ("train", "validation") for name in model.run.split.get(part, ())}
-    known = sum(name in seen for name in cells.ids)
+    known = int(np.isin(parts_in(model.run, cells), ("train", "validation")).sum())
     if known:
         say(
-            f"warning: {known} of {len(cells)} cells have the names of cells that the run was "
-            f"trained or chosen on; {flatter}"
+            f"warning: the run was trained or chosen on {known} of these {len(cells)} cells; "
+            f"{flatter}"
         )

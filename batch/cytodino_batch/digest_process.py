@@ -18,7 +18,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    parent = os.getppid()
+    parent = int(sys.argv[1])
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BUFFER_BYTES))
     with open(0, "rb", buffering=0) as file:

@@ -1,4 +1,8 @@
-"""Crops to pixel values: one module for training, PyTorch inference and the export."""
+"""Crops to pixel values: one module for training and PyTorch inference.
+
+The export resizes with it too, and folds its scaling and normalisation into the patch embedding
+(`cytodino_export.deploy.CentredPixels`, held to it by `tests/export/test_deploy.py`).
+"""
 
 import torch
 from torch import nn
@@ -46,9 +50,9 @@ class Preprocess(nn.Module):
         -------
         float32, (n, 3, S, S), between 0 and 1
         """
-        return self.fit(crops.permute(0, 3, 1, 2).to(torch.float32) / 255.0)
+        return self.resize_pixels(crops.permute(0, 3, 1, 2).to(torch.float32) / 255.0)
 
-    def fit(self, pixels: torch.Tensor) -> torch.Tensor:
+    def resize_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Bring pixels of any scale, float32 (n, 3, h, w), to (n, 3, S, S)."""
         return functional.interpolate(
             pixels,

@@ -87,7 +87,7 @@ class CentredPixels(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Uint8 crops (n, h, w, 3) to (n, 3, S, S)."""
         pixels = crops.permute(0, 3, 1, 2).to(torch.float32)  # (n, 3, h, w)
-        return self.preprocess.fit((pixels - self.centre) / STEPS)
+        return self.preprocess.resize_pixels((pixels - self.centre) / STEPS)
 
     def fold_into(self, patches: nn.Conv2d) -> nn.Conv2d:
         """Return a patch embedding that gives of these pixels what `patches` gives of others."""

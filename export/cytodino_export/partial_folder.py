@@ -1,16 +1,20 @@
 """A folder beside the one to be written, which is gone in the end unless it was renamed."""
 
 import os
+import platform
+import secrets
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cytodino.errors import ExportError
 
 __all__ = ["partial_folder"]
+
+SUFFIX = ".partial"
 
 SETTLED_SECONDS = 60.0
 """A younger folder may be one whose process has not locked it yet."""
@@ -25,15 +29,16 @@ def partial_folder(out: Path) -> Iterator[Path]:
     ExportError
         If it cannot be made.
     """
-    folder = out.parent / f".{out.name}.{os.getpid()}.partial"
+    folder = out.parent / f"{_prefix(out)}{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
         folder.mkdir()
     except OSError as error:
         raise ExportError(
             f"cannot be written ({error.strerror})", where=out, mend="choose another --out"
         ) from error
+    with suppress(OSError):  # a folder that may be written and not listed, say
+        _remove_leftovers(out)
     lock = _lock(folder)
     try:
         yield folder
@@ -43,18 +48,25 @@ def partial_folder(out: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+def _prefix(out: Path) -> str:
+    """Begin the name with this host's: of another's, nobody here can tell whether it lives."""
+    return f".{out.name}.{platform.node()}-"
+
+
 def _remove_leftovers(out: Path) -> None:
-    prefix, suffix = f".{out.name}.", ".partial"
     for left in out.parent.iterdir():
-        if not (left.name.startswith(prefix) and left.name.endswith(suffix) and left.is_dir()):
+        if not (left.name.startswith(_prefix(out)) and left.name.endswith(SUFFIX)):
             continue
-        process = left.name[len(prefix) : -len(suffix)]
-        if not process.isdecimal() or time.time() - left.stat().st_mtime < SETTLED_SECONDS:
-            continue
-        lock = _lock(left)
-        if lock is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(lock)
+        with suppress(OSError):  # another's, or gone meanwhile
+            if time.time() - left.stat().st_mtime > SETTLED_SECONDS:
+                _remove_unlocked(left)
+
+
+def _remove_unlocked(folder: Path) -> None:
+    lock = _lock(folder)
+    if lock is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
 
 
 def _lock(folder: Path) -> int | None:

@@ -87,7 +87,8 @@ def _blame(check: "Check") -> str | None:
     if check.drift < furthest / 2:
         return "not this box: the machine that exported it gave nearly the same logits"
     return (
-        f"this box: the same file gave others on the machine that exported it, by {check.drift:.2g}"
+        f"this box: a logit is {check.drift:.2g} from what the same file gave on the machine that "
+        "exported it"
     )
 
 

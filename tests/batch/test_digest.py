@@ -79,24 +79,47 @@ def test_signals_are_the_parents_and_its_end_is_the_end(tmp_path):
     program = """
 import os, subprocess, sys, time
 with open(sys.argv[2], "rb") as file:
-    child = subprocess.Popen([sys.executable, sys.argv[1]], stdin=file, stdout=subprocess.PIPE)
+    words = [sys.executable, sys.argv[1], str(os.getpid())]
+    child = subprocess.Popen(words, stdin=file, stdout=subprocess.PIPE)
 print(child.pid, flush=True)
 time.sleep(60)
 """
     words = [sys.executable, "-c", program, digest_process.__file__, str(tmp_path / "f")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
-        time.sleep(1)  # until it is past its first lines
+        wait_for(lambda: ignores(child, signal.SIGHUP))  # the last of the three that it ignores
         os.kill(child, signal.SIGINT)
         os.kill(child, signal.SIGTERM)
         time.sleep(0.5)
         assert is_running(child)
         parent.kill()
-    for _ in range(100):
-        if not is_running(child):
+    wait_for(lambda: not is_running(child))
+
+
+def test_a_process_that_cannot_start_is_done_without(tmp_path, beside, monkeypatch):
+    expected = fill(tmp_path / "f", 3_000_000)
+
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(digest.subprocess, "Popen", refuse)
+    with FileDigest(tmp_path / "f") as found:
+        assert found.ready
+        assert found.result() == expected
+
+
+def wait_for(condition):
+    for _ in range(300):
+        if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("it goes on without the one that asked")
+    raise AssertionError("it did not come to pass")
+
+
+def ignores(process, number):
+    with open(f"/proc/{process}/status") as file:
+        (mask,) = [line.split()[1] for line in file if line.startswith("SigIgn")]
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 def is_running(process):

@@ -230,7 +230,7 @@ def test_scoring_cells_that_were_trained_on_is_said(run: Path, images: Path) -> 
     said: list[str] = []
     evaluate(run, images, part="all", say=said.append)
     assert len(said) == 1
-    assert "6 of 12 cells" in said[0]
+    assert "on 6 of these 12 cells" in said[0]
     assert "flatter" in said[0]
 
 

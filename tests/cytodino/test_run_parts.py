@@ -58,6 +58,35 @@ def test_others_of_the_same_names_are_strangers(run, tmp_path):
     assert parts == [STRANGER] * 3 + ["calibration"] + [STRANGER] * 6
 
 
+@pytest.mark.parametrize("quality", [95, 75])
+def test_a_cell_that_was_saved_again_is_no_stranger(run, images, tmp_path, quality):
+    """Smooth, as cells are: JPEG changes it little."""
+    other = tmp_path / "other"
+    ramp = np.add.outer(np.arange(40), np.arange(40))[:, :, None] + np.array([0, 60, 120])
+    for folder, kind in ((images, "PNG"), (other, "JPEG")):
+        (folder / "BLA").mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(ramp.astype(np.uint8))
+        picture.save(folder / "BLA/0.png", kind, quality=quality)
+    run.manifest.data.fingerprint = open_cells(images).fingerprint()
+    assert parts_in(run, open_cells(other)).tolist() == ["train"]
+
+
+def test_which_it_went_by_is_said(run, images, tmp_path, capsys):
+    source = open_cells(draw(tmp_path / "other", 1))
+    parts_in(run, source)
+    parts_in(run, source)
+    assert capsys.readouterr().err.count("10 cells of") == 1
+    shutil.rmtree(images)
+    parts_in(run, open_cells(tmp_path / "other"))
+    assert "told by name alone" in capsys.readouterr().err
+
+
+def test_a_cell_that_nobody_asks_for_need_not_be_readable(run, images, tmp_path):
+    other = shutil.copytree(images, tmp_path / "other")
+    (other / "BLA/new.png").symlink_to(tmp_path / "nowhere.png")
+    assert parts_in(run, open_cells(other)).tolist() == [*OWN, STRANGER]
+
+
 def test_other_names_are_strangers(run, tmp_path):
     other = draw(tmp_path / "other", 1)
     (other / "BLA/4.png").rename(other / "BLA/new.png")

@@ -148,7 +148,9 @@ def test_verify_tells_a_box_that_drifts(
     monkeypatch.setattr(OnnxRuntimeEngine, "_infer", drift)
     result = invoke("verify", exported.bundle)
     assert result.exit_code == 4
-    assert "fp32 on onnxruntime: this box: the same file gave others" in result.stdout
+    assert (
+        "fp32 on onnxruntime: this box: a logit is 1 from what the same file gave" in result.stdout
+    )
 
 
 class TestBadInput:

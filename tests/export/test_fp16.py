@@ -159,9 +159,14 @@ def test_weights_that_overflow_do_so_without_islands_and_not_with_them(
     conversion, ranges = to_examined_fp16(overflowing, ours, crops, reference_crops=3)
     assert ranges.beyond == {} and ranges.largest <= RANGE_LIMIT and ranges.reference_finite
     found = reference_logits(onnx.load(ours), crops)
-    # Beside what overflows, rounding alone moves a logit by 0.004 to 0.04 of the spread, seed by
-    # seed: the gate's limit for that, 0.01, is not the question here.
-    limits = LIMITS["fp16"].model_copy(update={"logit_relative": 0.05})
+    limits = LIMITS["fp16"]
+    if overflowing.parent.name.startswith("residual"):
+        # Beside +-100,000, rounding alone moves a logit by 0.004 to 0.04 of the spread, seed by
+        # seed: the gate's limit for that, 0.01, is not the question here.
+        limits = limits.model_copy(update={"logit_relative": 0.05})
+        assert all("the logits' spread" in said for said in ranges.failures)
+    else:
+        assert ranges.failures == ()
     assert compare(expected, found, limits).failures == ()
     assert conversion.half_nodes > sum(conversion.islands.values()) / 2
 

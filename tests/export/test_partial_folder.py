@@ -1,6 +1,7 @@
 """What a killed export leaves is cleared up, and nothing else."""
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cytodino_export.partial_folder import partial_folder
 @pytest.fixture
 def left(tmp_path: Path) -> Path:
     """A folder of a process that is gone, old enough."""
-    folder = tmp_path / ".bundle.1.partial"
+    folder = tmp_path / f".bundle.{platform.node()}-1-ab.partial"
     folder.mkdir()
     (folder / "model.fp32.onnx").write_bytes(b"x")
     os.utime(folder, (0, 0))
@@ -49,9 +50,11 @@ def test_what_a_living_export_writes_stays(tmp_path: Path) -> None:
         assert folder.exists()
 
 
-@pytest.mark.parametrize("name", [".other.1.partial", ".bundle.x.partial", ".bundle.1.kept"])
+@pytest.mark.parametrize(
+    "name", [".other.{}-1-ab.partial", ".bundle.far{}-1-ab.partial", ".bundle.{}-1-ab.kept"]
+)
 def test_what_is_not_an_exports_stays(tmp_path: Path, left: Path, name: str) -> None:
-    other = tmp_path / name
+    other = tmp_path / name.format(platform.node())
     shutil.copytree(left, other)
     os.utime(other, (0, 0))
     with partial_folder(tmp_path / "bundle"):
@@ -62,6 +65,17 @@ def test_a_young_folder_may_not_be_locked_yet(tmp_path: Path, left: Path) -> Non
     os.utime(left)
     with partial_folder(tmp_path / "bundle"):
         assert left.exists()
+
+
+def test_one_that_cannot_be_looked_at_stops_nothing(
+    tmp_path: Path, left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "_remove_unlocked", refuse)
+    with partial_folder(tmp_path / "bundle") as folder:
+        assert folder.is_dir() and left.exists()
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
