@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import deflate
 import numpy as np
@@ -25,6 +26,9 @@ from cytodino.taxonomy import CODES, unknown_classes
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 """File names that count as images, compared in lower case."""
+
+SYSTEM_FOLDERS = frozenset({"__macosx", "lost+found", "system volume information", "$recycle.bin"})
+"""What systems put on a disk, some of it for nobody to list; compared in lower case."""
 
 MAX_SIDE = 1024
 """Pixels; a crop of one cell is a few hundred. Checked from the header, before decoding, which it
@@ -85,7 +89,7 @@ class FolderScan:
 def scan_folder(path: Path) -> FolderScan:
     """Find the images of ``CLASS/.../*.jpg`` folders, or of one flat folder without classes.
 
-    Hidden entries are passed over, and so are files whose suffix is not one of `SUFFIXES`.
+    What `walk_files` passes over is, and so are files whose suffix is not one of `SUFFIXES`.
 
     Raises
     ------
@@ -129,8 +133,9 @@ def scan_folder(path: Path) -> FolderScan:
 def walk_files(folder: Path) -> Iterator[str]:
     """Yield the files below a folder, in no order, as paths below it with forward slashes.
 
-    Links to folders are followed, loops are not; a link to nothing is yielded, for somebody meant
-    it to be there. Hidden entries are passed over. `InputError` where a folder cannot be listed.
+    Links to folders are followed, loops are not; a link to nothing or to itself is yielded, for
+    somebody meant it to be there. Hidden entries and `SYSTEM_FOLDERS` are passed over. `InputError`
+    where a folder cannot be listed.
     """
     return _walk(folder, "", frozenset())
 
@@ -251,19 +256,34 @@ def _walk(folder: Path, below: str, ancestors: frozenset[tuple[int, int]]) -> It
         with os.scandir(folder) as listing:
             entries = [entry for entry in listing if not _hidden(entry.name)]
     except OSError as error:
-        raise InputError(f"cannot be listed ({error.strerror})", where=folder) from error
+        raise InputError(
+            f"cannot be listed ({error.strerror})",
+            where=folder,
+            mend="give yourself the right to read it, or name what is below it",
+        ) from error
     here = (status.st_dev, status.st_ino)
     if here in ancestors:
         return
     for entry in entries:
-        if entry.is_dir():
+        kind = _kind(entry)
+        if kind == "folder":
             yield from _walk(folder / entry.name, f"{below}{entry.name}/", ancestors | {here})
-        elif entry.is_file() or entry.is_symlink():  # a pipe would be waited for
+        elif kind == "file":
             yield below + entry.name
 
 
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "file", "other"]:
+    try:
+        if entry.is_dir():
+            return "folder"
+        # A pipe would be waited for.
+        return "file" if entry.is_file() or entry.is_symlink() else "other"
+    except OSError:  # a link to itself, say: whoever opens it says so, of it alone
+        return "file"
+
+
 def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def _check_names(path: Path, ids: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cytodino.bundle.manifest import MANIFEST_NAME
 from cytodino.errors import InputError, MissingPathError
-from cytodino.images import SUFFIXES, walk_files
+from cytodino.images import SUFFIXES, SYSTEM_FOLDERS, walk_files
 
 ARCHIVE_SUFFIXES = (".h5", ".hdf5", ".h5sc", ".h5path")
 """What is taken from a folder; a file that is named itself may be called anything."""
@@ -118,7 +118,7 @@ def _expand(entry: Path, out: Path) -> list[Path]:
 
 def _expand_match(match: Path, out: Path) -> list[Path]:
     if match.is_dir():
-        return _archives_below(match, out)
+        return [] if match.name.lower() in SYSTEM_FOLDERS else _archives_below(match, out)
     # A link to nothing is an archive that fails by itself, as it is below a folder.
     return [] if _is_ours(match, out) else [match]
 
@@ -145,11 +145,16 @@ def _is_ours(path: Path, out: Path) -> bool:
         return True
     if path.name != PREDICTIONS_H5:
         return False
-    return (beside / SUMMARY_NAME).is_file() or path.resolve().is_relative_to(out.resolve())
+    return (beside / SUMMARY_NAME).is_file() or _real(path).is_relative_to(_real(out))
 
 
 def _without_repeats(paths: Iterable[Path]) -> list[Path]:
     first: dict[Path, Path] = {}
     for path in paths:
-        first.setdefault(path.resolve(), path)
+        first.setdefault(_real(path), path)
     return list(first.values())
+
+
+def _real(path: Path) -> Path:
+    """Follow links as far as they lead: `Path.resolve` raises where one leads to itself."""
+    return Path(os.path.realpath(path))

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from cytodino.archive import open_archive
 from cytodino.errors import InputError, MissingPathError
 from cytodino_batch.plan import name_archives, plan_archives
 
@@ -135,6 +136,24 @@ def test_an_archive_behind_a_link_is_taken_and_one_that_is_gone_is_not_forgotten
     assert names(plan_archives([tmp_path / "in/g*"], tmp_path / "out")) == ["gone"]
 
 
+def test_a_link_to_itself_fails_by_itself(tmp_path):
+    touch(tmp_path / "in/a.h5")
+    for name in ("b.h5", "predictions.h5", "loop"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "in" / name)
+    for entry in (tmp_path / "in", tmp_path / "in/*.h5"):
+        planned = plan_archives([entry], tmp_path / "out")
+        assert names(planned) == ["a", "b", "predictions"]
+    with pytest.raises(MissingPathError):
+        open_archive(planned[1].path)
+
+
+def test_what_systems_put_on_a_disk_is_passed_over(tmp_path):
+    touch(tmp_path / "disk/a.h5", tmp_path / "disk/$Recycle.Bin/a.h5")
+    touch(tmp_path / "disk/lost+found/a.h5", tmp_path / "disk/System Volume Information/a.h5")
+    for entry in (tmp_path / "disk", tmp_path / "disk/*"):
+        assert names(plan_archives([entry], tmp_path / "out")) == ["a"]
+
+
 def test_what_is_hidden_is_taken_only_where_it_is_named(tmp_path):
     touch(tmp_path / "a.h5", tmp_path / "._a.h5", tmp_path / ".snapshot/a.h5")
     assert names(plan_archives([tmp_path], tmp_path / "out")) == ["a"]
@@ -151,7 +170,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
         return listed(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    with pytest.raises(InputError, match=r"closed: cannot be listed \(Permission denied\)"):
+    with pytest.raises(InputError, match=r"closed: cannot be listed \(Permission denied\); give "):
         plan_archives([tmp_path], tmp_path / "out")
 
 

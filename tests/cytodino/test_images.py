@@ -123,7 +123,8 @@ class TestScanFolder:
     def test_a_link_that_leads_nowhere_is_not_lost_in_silence(self, tmp_path):
         put(tmp_path, "BLA/1.jpg")
         (tmp_path / "BLA" / "2.jpg").symlink_to(tmp_path / "gone.jpg")
-        assert scan_folder(tmp_path).ids == ["BLA/1.jpg", "BLA/2.jpg"]
+        (tmp_path / "BLA" / "3.jpg").symlink_to(tmp_path / "BLA" / "3.jpg")
+        assert scan_folder(tmp_path).ids == ["BLA/1.jpg", "BLA/2.jpg", "BLA/3.jpg"]
 
     def test_a_name_that_is_no_utf8_is_refused(self, tmp_path):
         put(tmp_path, "BLA/1.jpg")
