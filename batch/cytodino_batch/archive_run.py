@@ -1,6 +1,6 @@
 """One archive through the engine: from where an earlier run left it to its results."""
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -61,6 +61,31 @@ def classify_archive(task: Task, session: Session, options: ClassifyOptions) -> 
         return _ArchiveRun(task, archive, session, options, started, digest).run()
 
 
+def forget_work(task: Task) -> None:
+    """Remove what earlier runs did of an archive or a shard: its results, part and journal.
+
+    Raises
+    ------
+    InputError
+        If another run is at work on it; all of it stays then.
+    OSError
+        If the disk refuses.
+    """
+    folder = task.planned.folder
+    if not folder.is_dir():
+        return
+    with hold(task.lock):
+        _forget(task)
+    with suppress(OSError):  # not empty, or removed by another
+        folder.rmdir()
+
+
+def _forget(task: Task) -> None:
+    remove_results(task.planned.folder)
+    task.part.unlink(missing_ok=True)
+    task.journal.unlink(missing_ok=True)
+
+
 class _ArchiveRun:
     """The steps of `classify_archive`, with what they share."""
 
@@ -82,18 +107,13 @@ class _ArchiveRun:
 
     def run(self) -> Outcome:
         if self._options.restart:
-            self._forget()
+            _forget(self._task)  # again, for another run may have been at work here until now
         elif (finished := self._finished()) is not None:
             return finished
         contents, header = self._where_to_begin()
         sample = self._sample(header, contents)
         self._classify(header, contents, sample)
         return self._finish(header, contents) if self._task.shard is None else self._hand_over()
-
-    def _forget(self) -> None:
-        remove_results(self._task.planned.folder)
-        self._task.part.unlink(missing_ok=True)
-        self._task.journal.unlink(missing_ok=True)
 
     def _finished(self) -> Outcome | None:
         """Return the outcome of an earlier run that did the same and finished."""

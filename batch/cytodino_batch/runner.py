@@ -1,11 +1,12 @@
 """Archives -> results folders, one after the other; a bad one does not stop the next."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Literal
 
 from cytodino.console import message
-from cytodino.errors import CytoDinoError, ParityError
-from cytodino_batch.archive_run import classify_archive
+from cytodino.errors import CytoDinoError, InputError, ParityError
+from cytodino_batch.archive_run import classify_archive, forget_work
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.outcome import Outcome
 from cytodino_batch.session import Session
@@ -17,7 +18,15 @@ SAME_COMMAND = "the same command"
 def classify_archives(
     tasks: Sequence[Task], session: Session, options: ClassifyOptions
 ) -> tuple[Outcome, ...]:
-    """Classify archives in turn and record what became of each; see `attempt_each`."""
+    """Classify archives in turn and record what became of each; see `attempt_each`.
+
+    A restart forgets what was done of all of them before the first begins: stopped, it can then go
+    on without `--restart`, which would refuse the older results of those that it had not reached.
+    """
+    if options.restart:
+        for task in tasks:
+            with suppress(InputError, OSError):  # it keeps its files, and fails in its turn
+                forget_work(task)
     again = SAME_COMMAND + " without --restart" * options.restart
     return attempt_each(tasks, lambda task: classify_archive(task, session, options), again=again)
 

@@ -6,10 +6,11 @@ import pytest
 
 from cytodino.taxonomy import CODES
 from cytodino_batch import finishing
+from cytodino_batch.lock import hold
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.plan import plan_archives
 from cytodino_batch.runner import classify_archives
-from cytodino_batch.task import Task
+from cytodino_batch.task import Task, work_file
 
 from .conftest import PixelEngine, write_crops
 
@@ -180,6 +181,33 @@ def test_a_run_with_restart_says_that_it_goes_on_without(
     assert "the same command without --restart goes on from here" in capsys.readouterr().err
     (outcome,) = run(path)
     assert outcome.summary.run.resumed_rows > 0
+
+
+def test_a_restart_stopped_in_the_first_archive_goes_on_with_the_others_too(
+    tmp_path, run, make_session, crops
+):
+    paths = [write_crops(tmp_path / name, crops) for name in ("a.h5", "b.h5", "c.h5")]
+    run(*paths, review_below=0.9)
+    with hold(work_file(tmp_path / "out/c", "lock")), pytest.raises(KeyboardInterrupt):
+        session = make_session(PixelEngine(fail_from=20))
+        run(*paths, session=session, restart=True)
+    assert not (tmp_path / "out/b").exists()
+    a, b, c = run(*paths)
+    assert a.summary.run.resumed_rows > 0
+    assert b.status == "done"
+    assert b.summary.run.resumed_rows == 0
+    assert "--review-below differ" in c.reason  # another run was at work on it
+
+
+def test_a_restart_leaves_what_another_run_is_at_work_on(tmp_path, run, crops):
+    paths = [write_crops(tmp_path / name, crops[:5]) for name in ("a.h5", "b.h5")]
+    run(*paths)
+    with hold(work_file(tmp_path / "out/a", "lock")):
+        before = (tmp_path / "out/a/summary.json").read_bytes()
+        first, second = run(*paths, restart=True)
+    assert "another run is at work here" in first.reason
+    assert (tmp_path / "out/a/summary.json").read_bytes() == before
+    assert second.status == "done"
 
 
 def test_live_parity_is_measured_on_the_archive_and_recorded(tmp_path, run, make_session, crops):
