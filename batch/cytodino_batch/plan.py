@@ -2,28 +2,42 @@
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cytodino.bundle.manifest import MANIFEST_NAME
+from cytodino.console import message
 from cytodino.errors import InputError, MissingPathError
 from cytodino.images import SUFFIXES, SYSTEM_FOLDERS, walk_files
 
 ARCHIVE_SUFFIXES = (".h5", ".hdf5", ".h5sc", ".h5path")
 """What is taken from a folder; a file that is named itself may be called anything."""
 
+PREDICTIONS_CSV = "predictions.csv"
+
 PREDICTIONS_H5 = "predictions.h5"
 
 PREDICTIONS_PARQUET = "predictions.parquet"
 
-REVIEW_SHEET = "review.png"
+QUARANTINE_CSV = "quarantine.csv"
 
-MEND_PATTERN = "in a pattern, write [[] for a [ that is part of a name"
+REVIEW_SHEET = "review.png"
 
 SUMMARY_NAME = "summary.json"
 """Written last: a results folder without it is not a finished result."""
+
+RESULT_FILES = (
+    PREDICTIONS_CSV, PREDICTIONS_H5, PREDICTIONS_PARQUET, QUARANTINE_CSV, REVIEW_SHEET,
+    SUMMARY_NAME,
+)  # fmt: skip
+"""All that a results folder may hold; `PREDICTIONS_PARQUET`, `REVIEW_SHEET` if asked for."""
+
+MEND_PATTERN = "in a pattern, write [[] for a [ that is part of a name"
+
+_WORK_FILE = re.compile(r"(classify|shard-\d+-of-\d+)\.(journal|lock|part)")  # of `work_file`
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,9 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     ----------
     named : paths
         Archives, folders (every file with one of `ARCHIVE_SUFFIXES` below, sorted, as
-        `walk_files` finds them) or glob patterns. What folders and patterns give of a bundle or
-        of results is left out. An archive named twice is taken once.
+        `walk_files` finds them) or glob patterns. What they give of a bundle or of results is left
+        out, and so is such a file or folder that is named itself, as a shell names what its
+        patterns match, unless nothing else is. An archive named twice is taken once.
     out : Path
         The output folder; it need not exist.
 
@@ -55,11 +70,11 @@ def plan_archives(named: Iterable[str | Path], out: Path) -> tuple[PlannedArchiv
     MissingPathError
         If a path is not there and matches nothing as a pattern.
     InputError
-        If a folder holds no archive or cannot be listed, or `out` is a file or may not be
-        written.
+        If a folder holds neither archive nor results, or cannot be listed, nothing that was named
+        gives an archive, or `out` is a file or may not be written.
     """
     _require_writable(out)
-    paths = _without_repeats(path for entry in named for path in _expand(Path(entry), out))
+    paths = _without_repeats(_find([Path(entry) for entry in named], out))
     return tuple(
         PlannedArchive(path, name, out / name)
         for path, name in zip(paths, name_archives(paths), strict=True)
@@ -99,21 +114,36 @@ def _require_writable(out: Path) -> None:
         raise InputError("may not be written", where=nearest, mend="choose another --out")
 
 
+def _find(named: Sequence[Path], out: Path) -> list[Path]:
+    ours = {entry: None for entry in named if entry.is_file() and _is_finished(entry)}
+    found = [path for entry in named if entry not in ours for path in _expand(entry, out)]
+    if not found and not ours:
+        raise _no_archive(named[0])
+    for entry in ours if found else {}:
+        message(f"{entry}: passed over, for it is of results or a bundle; name it alone to take it")
+    return found or list(ours)
+
+
 def _expand(entry: Path, out: Path) -> list[Path]:
-    if entry.is_dir():
-        found = _archives_below(entry, out)
-        if not found:
-            raise _no_archive(entry)
-        return found
-    if entry.exists():
+    """Give the archives that an entry stands for; none where it is of results or bundles alone."""
+    if entry.exists() and not entry.is_dir():
         return [entry]
-    matches = sorted(glob.glob(str(entry), recursive=True)) if glob.has_magic(str(entry)) else []
-    if not matches:
-        raise MissingPathError(entry, mend=MEND_PATTERN if "[" in str(entry) else None)
-    found = [path for match in matches for path in _expand_match(Path(match), out)]
-    if not found:
-        raise InputError("matches no archive", where=entry, mend="name the archives themselves")
+    if entry.is_dir():
+        matches, found = [entry], _archives_below(entry, out)
+    else:
+        matches = _match(entry)
+        found = [path for match in matches for path in _expand_match(match, out)]
+    if not found and not all(_is_left_over(match) for match in matches):
+        raise _no_archive(entry)
     return found
+
+
+def _match(pattern: Path) -> list[Path]:
+    text = str(pattern)
+    matches = sorted(glob.glob(text, recursive=True)) if glob.has_magic(text) else []
+    if not matches:
+        raise MissingPathError(pattern, mend=MEND_PATTERN if "[" in text else None)
+    return [Path(match) for match in matches]
 
 
 def _expand_match(match: Path, out: Path) -> list[Path]:
@@ -131,21 +161,38 @@ def _archives_below(folder: Path, out: Path) -> list[Path]:
     )
 
 
-def _no_archive(folder: Path) -> InputError:
+def _no_archive(entry: Path) -> InputError:
+    if not entry.is_dir():
+        return InputError("matches no archive", where=entry, mend="name the archives themselves")
     mend = f"name a folder with {' or '.join('*' + s for s in ARCHIVE_SUFFIXES)} files"
-    if any(Path(name).suffix.lower() in SUFFIXES for name in walk_files(folder)):
-        mend = f"pack its images first: cytodino pack {folder} {folder.name or 'slide'}.h5"
-    return InputError("no archive below this folder", where=folder, mend=mend)
+    inside = (entry / name for name in walk_files(entry))
+    if any(path.suffix.lower() in SUFFIXES and not _is_left_over(path) for path in inside):
+        mend = f"pack its images first: cytodino pack {entry} {entry.name or 'slide'}.h5"
+    return InputError("no archive below this folder", where=entry, mend=mend)
 
 
 def _is_ours(path: Path, out: Path) -> bool:
     """Tell whether a file is of a bundle or of results, which people put beside their archives."""
+    if _is_finished(path):
+        return True
+    return path.name == PREDICTIONS_H5 and _real(path).is_relative_to(_real(out))
+
+
+def _is_finished(path: Path) -> bool:
+    """Tell the same wherever results go now: those without a summary may be anybody's archive."""
     beside = path.parent
     if (beside / MANIFEST_NAME).is_file():
         return True
-    if path.name != PREDICTIONS_H5:
-        return False
-    return (beside / SUMMARY_NAME).is_file() or _real(path).is_relative_to(_real(out))
+    return path.name == PREDICTIONS_H5 and (beside / SUMMARY_NAME).is_file()
+
+
+def _is_left_over(path: Path) -> bool:
+    """Tell a folder with nothing but results, work on them and bundles; or one file of these."""
+    if path.is_dir():
+        names = list(walk_files(path))
+        return bool(names) and all(_is_left_over(path / name) for name in names)
+    ours = path.name in RESULT_FILES or _WORK_FILE.fullmatch(path.name) is not None
+    return ours or (path.parent / MANIFEST_NAME).is_file()
 
 
 def _without_repeats(paths: Iterable[Path]) -> list[Path]:

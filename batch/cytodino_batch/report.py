@@ -8,8 +8,7 @@ from cytodino.errors import InputError
 from cytodino_batch.confidence import NOT_CALIBRATED
 from cytodino_batch.differential import MyeloidErythroid, Share
 from cytodino_batch.outcome import Outcome
-from cytodino_batch.plan import PlannedArchive
-from cytodino_batch.results import RESULT_FILES
+from cytodino_batch.plan import RESULT_FILES, PlannedArchive
 from cytodino_batch.session import Session
 from cytodino_batch.summary import Summary
 

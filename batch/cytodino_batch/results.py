@@ -19,20 +19,12 @@ from cytodino.paths import hash_file, printable
 from cytodino.taxonomy import CODES, N_CLASSES
 from cytodino_batch.classification import ROWS_AT_ONCE, Classification
 from cytodino_batch.plan import (
+    PREDICTIONS_CSV,
     PREDICTIONS_H5,
-    PREDICTIONS_PARQUET,
-    REVIEW_SHEET,
+    QUARANTINE_CSV,
+    RESULT_FILES,
     SUMMARY_NAME,
 )
-
-PREDICTIONS_CSV = "predictions.csv"
-QUARANTINE_CSV = "quarantine.csv"
-
-RESULT_FILES = (
-    PREDICTIONS_CSV, PREDICTIONS_H5, PREDICTIONS_PARQUET, QUARANTINE_CSV, REVIEW_SHEET,
-    SUMMARY_NAME,
-)  # fmt: skip
-"""All that a results folder may hold; `PREDICTIONS_PARQUET`, `REVIEW_SHEET` if asked for."""
 
 PREDICTIONS_HEADER = (
     "row", "id", "x", "y", "label", "confidence", "runner_up", "critical", "review",

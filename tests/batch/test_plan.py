@@ -6,6 +6,8 @@ import pytest
 from cytodino.archive import open_archive
 from cytodino.errors import InputError, MissingPathError
 from cytodino_batch.plan import name_archives, plan_archives
+from cytodino_batch.shards import Shard
+from cytodino_batch.task import work_file
 
 
 def touch(*paths: Path) -> None:
@@ -119,6 +121,47 @@ def test_bundles_and_results_that_a_pattern_matches_are_no_archives(tmp_path):
     assert names(plan_archives([tmp_path / "*"], tmp_path / "out")) == ["a"]
     with pytest.raises(InputError, match="matches no archive"):
         plan_archives([tmp_path / "b*"], tmp_path / "out")
+
+
+def test_what_a_shell_expands_to_on_the_second_run_gives_the_same_archives(tmp_path):
+    touch(tmp_path / "a.h5", tmp_path / "b/crops.h5", tmp_path / "bundle/cytodino.json")
+    touch(tmp_path / "a/predictions.h5", tmp_path / "a/summary.json", tmp_path / "a/review.png")
+    shard = Shard(index=2, of=3)
+    for kind in ("journal", "lock", "part"):
+        touch(work_file(tmp_path / "c", kind), work_file(tmp_path / "deep/d", kind, shard))
+    planned = plan_archives(sorted(tmp_path.iterdir()), tmp_path)
+    assert names(planned) == ["a", "b/crops"]
+    assert names(plan_archives([tmp_path / "a.h5", tmp_path / "bu*"], tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["empty", "images"])
+def test_a_folder_that_may_be_a_slip_is_refused_though_others_hold_archives(tmp_path, name):
+    touch(tmp_path / "a.h5", tmp_path / "images/1.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no archive below") as caught:
+        plan_archives([tmp_path / "a.h5", tmp_path / name], tmp_path / "out")
+    assert caught.value.where == tmp_path / name
+
+
+def test_results_alone_are_no_archives(tmp_path):
+    touch(tmp_path / "a/summary.json", tmp_path / "a/review.png", tmp_path / "b/classify.lock")
+    with pytest.raises(InputError, match=r"no archive below this folder; name a folder with"):
+        plan_archives([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("mark", ["summary.json", "cytodino.json"])
+def test_results_and_bundles_that_are_named_are_passed_over_aloud_unless_alone(
+    tmp_path, mark, capsys
+):
+    ours = tmp_path / "old/predictions.h5"
+    touch(tmp_path / "a.h5", ours, tmp_path / "old" / mark, tmp_path / "new/predictions.h5")
+    archives = [tmp_path / "a.h5", tmp_path / "new/predictions.h5"]
+    assert names(plan_archives([ours, *archives], tmp_path)) == ["a", "new/predictions"]
+    assert capsys.readouterr().err == (
+        f"{ours}: passed over, for it is of results or a bundle; name it alone to take it\n"
+    )
+    assert names(plan_archives([ours], tmp_path)) == ["predictions"]
+    assert capsys.readouterr().err == ""
 
 
 def test_results_may_lie_beside_their_archives(tmp_path):
