@@ -13,6 +13,7 @@ from cytodino.archive.hdf5 import filter_names, reading
 from cytodino.archive.options import ChannelOrder, StoredAs
 from cytodino.errors import ArchiveError, CropError
 from cytodino.images import encode_png
+from cytodino.paths import printable
 
 
 class Layout(ABC):
@@ -125,8 +126,8 @@ def read_text(item: h5py.HLObject, path: Path, name: str) -> str | None:
     with reading(path, f"the attribute {name}"):
         value = item.attrs.get(name)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str) else None
+        value = value.decode("utf-8", "backslashreplace")
+    return printable(value) if isinstance(value, str) else None
 
 
 def as_text(value: bytes | str) -> str:

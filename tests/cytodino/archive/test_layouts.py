@@ -94,6 +94,13 @@ class TestSlideAndCoordinates:
         with open_archive(path) as archive:
             assert archive.slide == r"M\xfcller"
 
+    def test_so_can_one_whose_name_is_of_variable_length(self, path):
+        with h5py.File(write(path, "CLAM"), "r+") as file:
+            name = "Müller".encode("latin-1")
+            file.attrs.create("slide", name, dtype=h5py.string_dtype())
+        with open_archive(path) as archive:
+            assert archive.slide == r"M\udcfcller"  # an escape; h5py gives half of a pair
+
     def test_an_attribute_of_the_file_names_the_slide_first(self, path):
         with h5py.File(write(path, "CLAM"), "r+") as file:
             file.attrs["slide"] = "S-1"
