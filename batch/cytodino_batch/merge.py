@@ -1,7 +1,7 @@
 """Shards of archives, done by several runs, put together to the results of one."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,14 +70,7 @@ def _find_wanted(folder: Path) -> list[_Wanted]:
     headers = {path: read_header(path) for path in sorted(folder.rglob("shard-*-of-*.part"))}
     whole = {path: header for path, header in headers.items() if header is not None}
     if not whole:
-        results = sum(1 for _ in folder.rglob(SUMMARY_NAME))
-        raise InputError(
-            "holds no finished shard" + f", but the results of {results} archives" * bool(results),
-            where=folder,
-            mend="they were merged before, or not done in shards"
-            if results
-            else "run cytodino-batch classify --shard I/N with this --out first",
-        )
+        raise _nothing_to_merge(folder, damaged=headers)
     (path, first), *others = whole.items()
     for other, header in others:
         if _cutting(header) != _cutting(first):
@@ -90,6 +83,25 @@ def _find_wanted(folder: Path) -> list[_Wanted]:
     for path, header in whole.items():
         folders[header.archive.name][path.parent] = None
     return _want(first, {name: tuple(places) for name, places in folders.items()}, folder)
+
+
+def _nothing_to_merge(folder: Path, damaged: Iterable[Path]) -> InputError:
+    """Say of a folder without a finished shard what is there instead."""
+    bad = {path.stem for path in damaged}  # a shard has a file in each of its archives
+    counts = {
+        "unfinished": len({path.stem for path in folder.rglob("shard-*-of-*.journal")} - bad),
+        "damaged": len(bad),
+    }
+    results = sum(1 for _ in folder.rglob(SUMMARY_NAME))
+    found, mend = "", "run cytodino-batch classify --shard I/N with this --out first"
+    if any(counts.values()):
+        found = " and ".join(f"{count} {how}" for how, count in counts.items() if count)
+        mend = "give the commands of these shards again: classify --shard I/N"
+    elif results:
+        found = f"the results of {results} archive{'s' * (results > 1)}"
+        mend = "give another folder, or do it again with classify --shard I/N --restart"
+    what = "holds no finished shard" + f", but {found}" * bool(found)
+    return InputError(what, where=folder, mend=mend)
 
 
 def _want(header: Header, folders: Mapping[str, tuple[Path, ...]], below: Path) -> list[_Wanted]:

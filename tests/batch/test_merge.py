@@ -206,11 +206,34 @@ def test_merging_without_the_library_of_parquet_keeps_the_parts(
     assert len(list((tmp_path / "out").rglob("predictions.parquet"))) == 3
 
 
+def refusal(folder):
+    with pytest.raises(InputError) as caught:
+        run_merge(folder)
+    return str(caught.value).removeprefix(f"{folder}: holds no finished shard, but ")
+
+
 def test_a_folder_that_was_merged_says_so(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "summary.json").write_text("{}")
-    with pytest.raises(InputError, match="but the results of 1 archives; they were merged before"):
-        run_merge(tmp_path)
+    mend = "give another folder, or do it again with classify --shard I/N --restart"
+    for name, found in (("a", "the results of 1 archive"), ("b", "the results of 2 archives")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text("{}")
+        assert refusal(tmp_path) == f"{found}; {mend}"
+
+
+def test_shards_of_which_none_is_whole_are_counted_once_each(tmp_path, run):
+    for name in ("a", "b", "c"):
+        write_crops(tmp_path / f"in/{name}.h5", draw_crops(100))
+    mend = "give the commands of these shards again: classify --shard I/N"
+    with pytest.raises(KeyboardInterrupt):
+        run("out", "2/2", engine=PixelEngine(fail_from=1))
+    assert refusal(tmp_path / "out") == f"1 unfinished; {mend}"
+    run("out", "1/2")
+    parts = list((tmp_path / "out").rglob("shard-1-of-2.part"))
+    assert len(parts) > 1
+    for part in parts:
+        part.write_bytes(b"")
+    (tmp_path / "out/a/summary.json").write_text("{}")
+    assert refusal(tmp_path / "out") == f"1 unfinished and 1 damaged; {mend}"
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):
