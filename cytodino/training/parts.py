@@ -10,6 +10,7 @@ from cytodino.cells import CellSource, require_labels
 from cytodino.errors import TrainingError
 from cytodino.parts import PARTS
 from cytodino.run import SPLIT, Run
+from cytodino.run_parts import parts_in
 from cytodino.taxonomy import CODES
 from cytodino.training.observer import Observer
 from cytodino.training.split import (
@@ -177,16 +178,16 @@ def describe(divided: DividedCells, observer: Observer) -> None:
 
 
 def warn_of_seen_cells(divided: DividedCells, earlier: Run, observer: Observer) -> None:
-    """Say where an earlier run of the same cells, now the backbone, learnt what shall judge now."""
-    data = earlier.manifest.data
-    if data is None or data.fingerprint != divided.cells.fingerprint():
-        return
-    learnt = {name for part in ("train", "validation") for name in earlier.split.get(part, ())}
-    judging = [name for name, part in divided.placed() if part in ("calibration", "test")]
-    seen = sum(name in learnt for name in judging)
+    """Say where an earlier run, now the backbone, learnt cells that shall judge now.
+
+    Cell by cell: one image more or less, or the same cells in an archive, makes another set.
+    """
+    judging = np.isin(divided.parts, ("calibration", "test"))
+    before = parts_in(earlier, divided.cells)[judging]
+    seen = np.isin(before, ("train", "validation")).sum()
     if seen:
         observer.say(
-            f"warning: the backbone {earlier.path} was trained on {seen} of the {len(judging)} "
+            f"warning: the backbone {earlier.path} was trained on {seen} of the {len(before)} "
             "cells of the calibration and the test part, so that scores and promises flatter; "
             f"--split {earlier.path / SPLIT} divides the cells as it did"
         )

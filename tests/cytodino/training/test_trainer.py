@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file
 from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTAttention
 
@@ -124,18 +124,23 @@ def test_an_adapter_on_an_earlier_run(trained, images, recipe, tmp_path):
 def test_a_backbone_that_learnt_what_shall_judge_is_named(trained, images, recipe, tmp_path):
     base, listener = trained
 
-    def warnings(name, **options):
+    def warnings(name, cells=images, **options):
         listener.said.clear()
         changed = recipe.model_copy(update={"tune": "head", "epochs": 1, "seed": 5})
-        train(images, tmp_path / name, recipe=changed, backbone=str(base.path), device="cpu",
+        train(cells, tmp_path / name, recipe=changed, backbone=str(base.path), device="cpu",
               observer=listener, **options)  # fmt: skip
         return [text for text in listener.said if "was trained on" in text]
 
     (said,) = warnings("other seed")
     assert f"--split {base.path}/split.csv divides the cells as it did" in said
     assert warnings("its division", split=[(None, base.path / "split.csv")]) == []
-    (images / "EOS" / "EOS_03.png").unlink()
-    assert warnings("other cells") == []
+    fewer, others = (shutil.copytree(images, tmp_path / name) for name in ("fewer", "others"))
+    (fewer / "EOS" / "EOS_03.png").unlink()
+    (said,) = warnings("one less", fewer)
+    assert re.search(r"was trained on \d+ of the 10 cells of the calibration and the test", said)
+    for path in sorted(others.rglob("*.png")):
+        ImageOps.invert(Image.open(path)).save(path)
+    assert warnings("other cells of the same names", others) == []
 
 
 def test_a_place_that_is_taken_is_refused_before_anything_is_done(images, recipe, tmp_path):
