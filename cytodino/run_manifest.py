@@ -29,7 +29,8 @@ class BackboneRecord(_Record):
     revision: str | None = None
     """Commit on the Hub, for kind hub."""
     path: str | None = None
-    """Absolute, for kind folder: where the weights are read from, unless stored."""
+    """Absolute, for kinds folder and run (None in older records of a run): what `source` named. A
+    folder's weights are read from there, unless stored."""
     sha256: dict[str, str]
     """Of `config.json` and every file of weights, by name; checked whenever they are loaded."""
 

@@ -115,6 +115,7 @@ def save_weights(model: CytoDino, folder: Path, backbone: Backbone) -> BackboneR
         tuner: Any = core.base_model
         core = tuner.unload()
     hashes = backbone.sha256
+    lies_here = backbone.kind in ("folder", "run")
     if stored:
         assert isinstance(core, DINOv3ViTModel)
         core.save_pretrained(folder / BACKBONE, safe_serialization=True)
@@ -125,7 +126,7 @@ def save_weights(model: CytoDino, folder: Path, backbone: Backbone) -> BackboneR
         kind=backbone.kind,
         stored=stored,
         revision=backbone.revision,
-        path=str(backbone.folder) if backbone.kind == "folder" else None,
+        path=str(backbone.folder or Path(backbone.source).resolve()) if lies_here else None,
         sha256=hashes,
     )
 

@@ -13,7 +13,7 @@ from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.loading import describe_head
 from cytodino.modeling.preprocessing import MEAN, STD
 from cytodino.paths import hash_file
-from cytodino.recipe import Recipe
+from cytodino.recipe import SHAPES, Recipe
 from cytodino.run_manifest import (
     BackboneRecord,
     DataRecord,
@@ -95,29 +95,67 @@ class Asked:
     """What a training is asked for, beside its cells."""
 
     recipe: Recipe
+    """Every setting, the seed too."""
     backbone: str
+    """Hub id, folder, run, or the name of a configuration, as it was typed."""
     groups: Path | None = None
+    """Table of patients or slides that are kept whole."""
     split: tuple[SplitTable, ...] = ()
+    """Tables of images and parts that are followed, in any order."""
 
 
 def differences(manifest: RunManifest, cells: CellSource, asked: Asked) -> list[str]:
     """Say in what a finished run is another than the one that is asked for.
 
-    A backbone that is a folder is told by its name: it may have been named from elsewhere.
+    Tables are told by what is in them, a backbone that is a folder or a run by where it lies.
+
+    Parameters
+    ----------
+    manifest : RunManifest
+        Of the finished run.
+    cells : CellSource
+        Those that are asked for.
+    asked : Asked
+
+    Returns
+    -------
+    list of str
+        Of "recipe", "backbone", "set of cells" and "division of the cells" those that are others;
+        empty if it is the run that is asked for.
+
+    Raises
+    ------
+    OSError
+        If a table cannot be read.
     """
     recorded = manifest.split
-    tables = [_describe(path, part) for part, path in asked.split]
-    groups = [] if asked.groups is None else [_describe(asked.groups, None)]
-    before = [recorded.groups, *recorded.files] if recorded else []
+    before = (recorded.groups, recorded.files) if recorded else (None, ())
+    groups = None if asked.groups is None else _describe(asked.groups, None)
+    now = (groups, tuple(_describe(path, part) for part, path in asked.split))
     same = {
         "recipe": manifest.recipe == asked.recipe,
-        "backbone": Path(manifest.backbone.source).name == Path(asked.backbone).name,
+        "backbone": _is_same_backbone(manifest.backbone, asked.backbone),
         "set of cells": manifest.data is not None
         and manifest.data.fingerprint == cells.fingerprint(),
-        "division of the cells": [(one.part, one.sha256) for one in before if one]
-        == [(one.part, one.sha256) for one in (*groups, *tables)],
+        "division of the cells": _contents(*before) == _contents(*now),
     }
     return [what for what, is_same in same.items() if not is_same]
+
+
+def _is_same_backbone(recorded: BackboneRecord, asked: str) -> bool:
+    if recorded.kind in ("hub", "random") or asked in SHAPES:
+        return recorded.source == asked
+    if recorded.path is None:  # written before a run's path was
+        return Path(recorded.source).name == Path(asked).name
+    return Path(recorded.path) == Path(asked).resolve()
+
+
+def _contents(
+    groups: TableRecord | None, files: Sequence[TableRecord]
+) -> tuple[str | None, list[tuple[str, str]]]:
+    """Tell a division by what its tables hold, in whichever order they were named."""
+    found = sorted((table.part or "", table.sha256) for table in files)
+    return None if groups is None else groups.sha256, found
 
 
 def _describe(table: Path, part: str | None) -> TableRecord:

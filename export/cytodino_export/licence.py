@@ -59,8 +59,9 @@ def write_licence(run: Run, folder: Path) -> list[Path]:
 
 def _licence_texts(run: Run) -> list[Path]:
     folders = [run.backbone_path]
-    if run.manifest.backbone.path is not None:
-        folders.append(Path(run.manifest.backbone.path))
+    backbone = run.manifest.backbone
+    if backbone.kind == "folder" and backbone.path is not None:  # not a run's
+        folders.append(Path(backbone.path))
     return [file for folder in folders for file in sorted(folder.glob("LICENSE*"))]
 
 

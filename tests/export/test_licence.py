@@ -56,3 +56,12 @@ def test_a_run_from_a_run_is_followed_to_its_beginning(
     assert licence_of(run).startswith("Where the weights derive")
     run = say_backbone(run_copy, source=str(run_copy))
     assert licence_of(run).startswith("Where the weights derive")
+
+
+def test_a_licence_beside_a_run_says_nothing_of_its_weights(
+    run_copy: Path, run_path: Path, tmp_path: Path
+) -> None:
+    beside = Path(shutil.copytree(run_path, tmp_path / "earlier"))
+    (beside / "LICENSE").write_text("of the repository that keeps the run")
+    run = say_backbone(run_copy, kind="run", source=str(beside), path=str(beside))
+    assert "does not apply" in licence_of(run)

@@ -118,6 +118,7 @@ def test_an_earlier_run_gives_its_merged_backbone_to_the_next(tmp_path, folder, 
         assert torch.equal(opened.model.state_dict()[name], value)
     record = write_run(tmp_path / "second", opened)
     assert record.stored
+    assert Path(record.path) == tmp_path / "first"
     (tmp_path / "first").rename(tmp_path / "elsewhere")
     assert infer(load_run(tmp_path / "second"), crops).shape == (3, 21)
 
