@@ -12,6 +12,7 @@ __all__ = [
     "BundleError",
     "CropError",
     "CytoDinoError",
+    "DivergedError",
     "EngineError",
     "ExportError",
     "InputError",
@@ -135,6 +136,10 @@ class MissingExtraError(EngineError):
 
 class TrainingError(CytoDinoError):
     """Training cannot start or go on."""
+
+
+class DivergedError(TrainingError):
+    """The loss is not finite any more: to go on, or to train again alike, ends the same way."""
 
 
 class ExportError(CytoDinoError):

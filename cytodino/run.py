@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from cytodino.errors import InputError, MissingCellsError, MissingPathError
+from cytodino.errors import DivergedError, InputError, MissingCellsError, MissingPathError
 from cytodino.run_manifest import MANIFEST, SCHEMA, RunManifest
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def require_free(out: Path, *, resume: bool = False) -> None:
 def new_run_folder(out: Path, *, resume: bool = False) -> Iterator[None]:
     """Make a run's folder, and take it away again if what fills it does not end well.
 
-    What an unfinished training can go on from stays, and nothing else.
+    What an unfinished training can go on from stays, and nothing else; of one that diverged,
+    nothing.
 
     Raises
     ------
@@ -200,9 +201,10 @@ def new_run_folder(out: Path, *, resume: bool = False) -> Iterator[None]:
     try:
         yield
         _open_to_others(out)
-    except BaseException:
+    except BaseException as error:
         # One that was there stays: somebody may stand in it, or it may be a mount.
-        kept = out / UNFINISHED if _worth_keeping(out / UNFINISHED) else None
+        goes_on = _worth_keeping(out / UNFINISHED) and not isinstance(error, DivergedError)
+        kept = out / UNFINISHED if goes_on else None
         for entry in list(out.iterdir()) if existed or kept else [out]:
             if entry.is_dir() and entry != kept:
                 shutil.rmtree(entry)

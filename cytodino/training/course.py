@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cytodino.errors import TrainingError
+from cytodino.errors import DivergedError, TrainingError
 from cytodino.modeling.classifier import CytoDino, trained_weights
 from cytodino.run_manifest import EpochRecord
 from cytodino.training.observer import Observer
@@ -102,12 +102,12 @@ class BestEpoch(TrainerCallback):
 
         Raises
         ------
-        TrainingError
+        DivergedError
             If the loss is not finite: such weights stay as they are, whatever comes after.
         """
         assert metrics is not None
         if not math.isfinite(metrics["eval_loss"]):
-            raise TrainingError(
+            raise DivergedError(
                 f"the loss of the validation part is not finite after epoch "
                 f"{len(self.history) + 1}: the training has diverged",
                 mend="give a lower --learning-rate, and no --mixed-precision fp16",

@@ -96,6 +96,8 @@ def train(
         If the device is not there, there are too few cells to divide, the split tears a group
         apart, copies of a cell are in different parts, or what was interrupted was another
         training.
+    DivergedError
+        If the loss is not finite any more; nothing of such a training stays in `out`.
     """
     started = time.monotonic()
     observer = observer or Observer()
@@ -142,7 +144,7 @@ def train(
 
 @contextmanager
 def _kept(out: Path, observer: Observer) -> Iterator[None]:
-    """Say of a training that ends early that it can go on."""
+    """Say of a training that ends early, where something of it was kept, that it can go on."""
     try:
         yield
     except BaseException:

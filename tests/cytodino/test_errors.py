@@ -26,6 +26,7 @@ CytoDinoError
   EngineError
     MissingExtraError
   TrainingError
+    DivergedError
   ExportError
     MergeError
     ParityError

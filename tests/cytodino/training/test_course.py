@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cytodino.errors import TrainingError
+from cytodino.errors import DivergedError, TrainingError
 from cytodino.modeling.loading import open_backbone
 from cytodino.training.building import build_model
 from cytodino.training.course import BestEpoch
@@ -92,7 +92,7 @@ def test_an_interrupted_course_is_taken_up_with_its_best_weights(model, listener
 def test_a_training_that_diverged_ends_and_keeps_none_of_it(model, listener, tmp_path, loss):
     keeper = BestEpoch(model, tmp_path, listener)
     end_epoch(keeper, model, 1.0, 0.5, 1.0)
-    with pytest.raises(TrainingError, match="not finite after epoch 2.*lower --learning-rate"):
+    with pytest.raises(DivergedError, match="not finite after epoch 2.*lower --learning-rate"):
         end_epoch(keeper, model, 2.0, 0.9, loss)
     assert keeper.best == len(keeper.history) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["best-1.safetensors"]

@@ -11,7 +11,7 @@ from transformers.models.dinov3_vit.modeling_dinov3_vit import DINOv3ViTAttentio
 
 from cytodino.archive import write_archive
 from cytodino.cells import open_cells
-from cytodino.errors import CropError, InputError, TaxonomyError, TrainingError
+from cytodino.errors import CropError, DivergedError, InputError, TaxonomyError, TrainingError
 from cytodino.modeling.inference import predict
 from cytodino.modeling.loading import load_run
 from cytodino.recipe import Recipe, default_recipe
@@ -182,6 +182,22 @@ def test_what_ends_later_leaves_what_it_can_go_on_from(
         train(images, out, recipe=recipe, backbone="mini", device="cpu", observer=listener)
     assert [path.name for path in out.iterdir()] == [UNFINISHED]
     assert listener.said[-1] == f"what was trained stays in {out}: --resume goes on with it"
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_training_that_diverged_leaves_the_place_to_the_next(
+    images, recipe, tmp_path, listener, existed
+):
+    out = tmp_path / "run"
+    if existed:
+        out.mkdir()
+    options = {"backbone": "mini", "device": "cpu", "observer": listener, "checkpoint_seconds": 0}
+    wild = recipe.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(DivergedError, match="lower --learning-rate"):
+        train(images, out, recipe=wild, **options)
+    assert not any("--resume" in text for text in listener.said)
+    assert out.exists() == existed
+    train(images, out, recipe=recipe, resume=existed, **options)
 
 
 def test_an_unreadable_image_ends_it_before_it_begins(images, recipe, tmp_path):
