@@ -161,7 +161,7 @@ def read_checkpoint(path: Path) -> State:
     MissingPathError
         If it is not there.
     InputError
-        If it cannot be read, or holds anything but tensors by name.
+        If it cannot be read, or holds anything but finite weights by name.
     """
     if not path.is_file():
         raise MissingPathError(path, mend=_MEND)
@@ -186,19 +186,34 @@ def read_checkpoint(path: Path) -> State:
             where=path,
             mend="save the model's state_dict() by itself",
         )
-    unfit = [str(key) for key, value in content.items() if not _is_weight(value)]
+    state = {str(key): value for key, value in content.items()}
+    _require_weights(state, path)
+    return state
+
+
+def _require_weights(state: State, path: Path) -> None:
+    """Refuse tensors that can be no weights; model and head expect nothing but floating point."""
+    unfit = [key for key, value in state.items() if not _is_weight(value)]
     if unfit:
         raise InputError(
-            f"{len(unfit)} of its tensors are no weights, or not finite (first: {unfit[0]})",
+            f"{len(unfit)} of its tensors are no weights (first: {unfit[0]})",
             where=path,
-            mend=_MEND,
+            mend="save the state_dict() of the model that was trained, in floating point, whole",
         )
-    return {str(key): value for key, value in content.items()}
+    spoilt = [key for key, value in state.items() if not torch.isfinite(value.float()).all()]
+    if spoilt:
+        raise InputError(
+            f"{len(spoilt)} of its tensors are not finite (first: {spoilt[0]})",
+            where=path,
+            mend="save it again, from a training that did not diverge",
+        )
 
 
 def _is_weight(value: torch.Tensor) -> bool:
-    dense = value.layout == torch.strided and value.dim() > 0
-    return dense and bool(torch.isfinite(value).all())
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        return False
+    packed = value.dtype == torch.float4_e2m1fn_x2  # two in a byte, which float() cannot part
+    return value.is_floating_point() and not packed and value.dim() > 0
 
 
 def _divide(state: State, path: Path) -> tuple[State, State]:

@@ -1,6 +1,7 @@
 """The authors' checkpoint, built here in its exact form: PEFT over DINOv3, their head's names."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from cytodino.cli import main
 from cytodino.errors import InputError, MergeError, MissingPathError
-from cytodino.modeling.checkpoint import import_checkpoint
+from cytodino.modeling.checkpoint import import_checkpoint, read_checkpoint
 from cytodino.modeling.loading import load_run
 from cytodino.run import open_run
 
@@ -186,18 +187,47 @@ def test_a_pickle_that_could_run_code_is_not_loaded(
     assert "a pickle ran" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["a number", "sparse", "not finite"])
+NO_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "a number": lambda value: value.sum(),
+    "sparse": torch.Tensor.to_sparse,
+    "without content": lambda value: value.to("meta"),
+    "quantised": lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+    "two in a byte": lambda value: value.to(torch.uint8).view(torch.float4_e2m1fn_x2),
+    "complex": lambda value: value.to(torch.complex64),
+    "whole numbers": torch.Tensor.long,
+}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # deprecated
+@pytest.mark.parametrize("change", NO_WEIGHTS.values(), ids=NO_WEIGHTS.keys())
 def test_what_can_be_no_weight_is_refused_by_name(
-    state: State, backbone: Path, tmp_path: Path, kind: str
+    state: State, backbone: Path, tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> None:
     name = next(key for key in state if "lora_A" in key)
-    changed = {"a number": torch.tensor(1.0), "sparse": state[name].to_sparse(),
-               "not finite": torch.full_like(state[name], float("nan"))}[kind]  # fmt: skip
-    with pytest.raises(InputError, match=f"no weights, or not finite .first: {name}"):
-        import_checkpoint(
-            save({**state, name: changed}, tmp_path), tmp_path / "run", backbone=str(backbone)
-        )
+    checkpoint = save({**state, name: change(state[name])}, tmp_path)
+    with pytest.raises(InputError, match=f"no weights .first: {name}"):
+        import_checkpoint(checkpoint, tmp_path / "run", backbone=str(backbone))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float8_e4m3fn])
+def test_a_weight_that_is_not_finite_wants_another_training(
+    state: State, backbone: Path, tmp_path: Path, precision: torch.dtype
+) -> None:
+    name = next(key for key in state if "lora_A" in key)
+    checkpoint = save({**state, name: (state[name] * float("nan")).to(precision)}, tmp_path)
+    said = f"not finite .first: {name}.*save it again, from a training that did not diverge"
+    with pytest.raises(InputError, match=said):
+        import_checkpoint(checkpoint, tmp_path / "run", backbone=str(backbone))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16, torch.float8_e4m3fn])
+def test_weights_of_any_floating_point_are_read(
+    state: State, tmp_path: Path, precision: torch.dtype
+) -> None:
+    path = save({key: value.to(precision) for key, value in state.items()}, tmp_path)
+    assert {value.dtype for value in read_checkpoint(path).values()} == {precision}
 
 
 def test_what_is_no_state_dict_is_refused(backbone: Path, tmp_path: Path) -> None:
