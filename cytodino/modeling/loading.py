@@ -23,7 +23,7 @@ from cytodino.modeling.backbone import (
 from cytodino.modeling.classifier import CytoDino
 from cytodino.modeling.head import DecoderHead
 from cytodino.modeling.libraries import quiet_libraries
-from cytodino.modeling.lora import load_adapter, merge_adapter, save_adapter
+from cytodino.modeling.lora import CONFIG, load_adapter, merge_adapter, save_adapter
 from cytodino.modeling.preprocessing import Preprocess
 from cytodino.recipe import SHAPES
 from cytodino.run import ADAPTER, BACKBONE, HEAD, Run, open_run
@@ -180,11 +180,11 @@ def _require_recorded(adapted: PeftModel, record: LoraRecord, where: Path) -> No
     expected = (record.rank, record.alpha / record.rank)
     if found != {expected}:
         said = ", ".join(f"rank {rank} with scale {scale:g}" for rank, scale in sorted(found))
+        is_now = f"is of {said}" if found else "adds to no layer"
         raise MergeError(
-            f"the adapter is of {said}; run.json says rank {expected[0]} with scale "
-            f"{expected[1]:g}",
+            f"the adapter {is_now}; run.json says rank {expected[0]} with scale {expected[1]:g}",
             where=where,
-            mend="copy the run again, whole",
+            mend=f"restore {CONFIG} as it was trained, or copy the run again",
         )
 
 

@@ -177,6 +177,20 @@ def test_an_adapter_that_counts_otherwise_than_it_was_trained_is_refused(tmp_pat
         load_run(tmp_path / "run")
 
 
+def test_what_an_adapter_is_instead_is_said_with_the_mend(tmp_path, monkeypatch):
+    write_run(tmp_path / "run", open_backbone("mini"))
+    path = tmp_path / "run" / ADAPTER / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 8}))
+    mend = "restore adapter_config.json as it was trained, or copy the run again"
+    said = f"the adapter is of rank 2 with scale 4; run.json says rank 2 with scale 2; {mend}"
+    with pytest.raises(MergeError, match=f"{said}$"):
+        load_run(tmp_path / "run")
+    monkeypatch.setattr(loading, "load_adapter", lambda plain, folder: plain)
+    said = f"the adapter adds to no layer; run.json says rank 2 with scale 2; {mend}"
+    with pytest.raises(MergeError, match=f"{said}$"):
+        load_run(tmp_path / "run")
+
+
 @pytest.mark.parametrize("damage", ["garbage", "other shape"])
 def test_a_head_that_does_not_fit_is_refused(tmp_path, damage):
     write_run(tmp_path / "run", open_backbone("mini"))
