@@ -70,7 +70,7 @@ class Layout(ABC):
     @property
     def slide(self) -> str | None:
         """Name of the slide, where the file says it."""
-        return read_text(self.file, self.path, "slide")
+        return read_text(self.file, self.path, "slide", strict=self.strict)
 
     @property
     def ids(self) -> list[str] | None:
@@ -118,15 +118,16 @@ def check_length(path: Path, name: str, size: int) -> None:
         )
 
 
-def read_text(item: h5py.HLObject, path: Path, name: str) -> str | None:
+def read_text(item: h5py.HLObject, path: Path, name: str, *, strict: bool = False) -> str | None:
     """Return an attribute that is text, or None where there is none, or it is of another kind.
 
     Bytes that are no UTF-8 come back as escapes: a slide called Müller in Latin-1 can be read.
+    Strictly, where nobody would have written them, they are an `ArchiveError`.
     """
     with reading(path, f"the attribute {name}"):
         value = item.attrs.get(name)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "strict" if strict else "backslashreplace")
     return printable(value) if isinstance(value, str) else None
 
 
