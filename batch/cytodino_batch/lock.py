@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cytodino.errors import InputError
+from cytodino.locking import try_lock
 
 TRIES = 100
 """Times that a folder may be removed by another run while it is made for the lock."""
@@ -101,13 +102,7 @@ def _try_lock(file: int) -> bool:
         except OSError:
             return False
         return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return try_lock(file)
 
 
 def _still_there(file: int, path: Path) -> bool:

@@ -172,14 +172,17 @@ def _no_archive(entry: Path) -> InputError:
 
 
 def _is_ours(path: Path, out: Path) -> bool:
-    """Tell whether a file is of a bundle or of results, which people put beside their archives."""
+    """Tell whether a file is of a bundle or of results, in `out` of unfinished ones too."""
     if _is_finished(path):
         return True
     return path.name == PREDICTIONS_H5 and _real(path).is_relative_to(_real(out))
 
 
 def _is_finished(path: Path) -> bool:
-    """Tell the same wherever results go now: those without a summary may be anybody's archive."""
+    """Tell whether a file is of a bundle, or a `predictions.h5` with its summary beside it.
+
+    Without one it may be anybody's archive.
+    """
     beside = path.parent
     if (beside / MANIFEST_NAME).is_file():
         return True

@@ -1,17 +1,17 @@
 """A new HDF5 file that is there whole, or not at all."""
 
 import os
-import sys
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import h5py
 
 from cytodino.archive.sink import Sink
 from cytodino.errors import ArchiveError
+from cytodino.locking import try_lock
 
 LIBVER = ("v110", "v110")
 """Any HDF5 from 1.10 (2016) on reads it; its headers and indices carry checksums of their own."""
@@ -40,7 +40,7 @@ class NewFile:
             self._remove_leftovers()
             file = FileIO(self._partial, "wb+")
             with suppress(OSError):  # not every file system can; there, leftovers stay
-                _lock(file)
+                try_lock(file.fileno())
             self._sink = Sink(file)
             self.hdf5 = h5py.File(self._sink, "w", libver=LIBVER)
         except OSError as error:
@@ -56,8 +56,8 @@ class NewFile:
             if not left.name[len(prefix) : -len(suffix)].isdecimal():
                 continue
             with suppress(OSError), left.open("rb+") as file:
-                _lock(file)  # fails while the one who writes it lives
-                left.unlink()
+                if try_lock(file.fileno()):  # not while the one who writes it lives
+                    left.unlink()
 
     def check(self) -> None:
         """Raise what went wrong in writing so far; call it now and then."""
@@ -93,15 +93,6 @@ class NewFile:
             where=self.path,
             mend="see that the folder may be written and has room",
         )
-
-
-def _lock(file: IO[bytes] | FileIO) -> None:
-    """Lock a file until it is closed or the process ends, or raise OSError at once."""
-    if sys.platform == "win32":
-        raise OSError("no file can be locked like this here")
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def refuse_existing(path: Path) -> None:

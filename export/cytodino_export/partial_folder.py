@@ -4,13 +4,13 @@ import os
 import platform
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cytodino.errors import ExportError
+from cytodino.locking import try_lock
 
 __all__ = ["partial_folder"]
 
@@ -71,14 +71,10 @@ def _remove_unlocked(folder: Path) -> None:
 
 def _lock(folder: Path) -> int | None:
     """Lock a folder until the descriptor is closed; None where another has it, or none can be."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    with ExitStack() as opened, suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        opened.callback(os.close, descriptor)
+        if try_lock(descriptor):
+            opened.pop_all()
+            return descriptor
+    return None
