@@ -72,9 +72,13 @@ def overflow_scores(model: CytoDino) -> None:
 
 
 def overflow_residual(model: CytoDino) -> None:
-    """Two channels of +-100,000 run through all blocks, and no LayerNorm lets them out."""
+    """Two channels of +-70,000 run through all blocks, and no LayerNorm lets them out.
+
+    Little beyond what FP16 holds: rounding grows with them, and moves some crops' logits by more
+    than the gate allows, however the graph is written.
+    """
     embeddings = model.backbone.embeddings
-    size = 1e5
+    size = 7e4
     for sign, channel in ((1, 3), (-1, 17)):
         embeddings.patch_embeddings.bias[channel] = sign * size
         embeddings.cls_token[..., channel] = sign * size
@@ -157,17 +161,10 @@ def test_weights_that_overflow_do_so_without_islands_and_not_with_them(
     convert_naively(overflowing, naive, monkeypatch)
     assert not np.isfinite(reference_logits(onnx.load(naive), crops)).all()
     conversion, ranges = to_examined_fp16(overflowing, ours, crops, reference_crops=3)
-    assert ranges.beyond == {} and ranges.largest <= RANGE_LIMIT and ranges.reference_finite
+    assert ranges.failures == () and ranges.beyond == {}
+    assert ranges.largest <= RANGE_LIMIT and ranges.reference_finite
     found = reference_logits(onnx.load(ours), crops)
-    limits = LIMITS["fp16"]
-    if overflowing.parent.name.startswith("residual"):
-        # Beside +-100,000, rounding alone moves a logit by 0.004 to 0.04 of the spread, seed by
-        # seed: the gate's limit for that, 0.01, is not the question here.
-        limits = limits.model_copy(update={"logit_relative": 0.05})
-        assert all("the logits' spread" in said for said in ranges.failures)
-    else:
-        assert ranges.failures == ()
-    assert compare(expected, found, limits).failures == ()
+    assert compare(expected, found, LIMITS["fp16"]).failures == ()
     assert conversion.half_nodes > sum(conversion.islands.values()) / 2
 
 
