@@ -34,7 +34,7 @@ check: $(INSTALLED)
 	cog --check README.md
 	python -m pip check
 
-# Help texts and the quick start in the README are generated from the program and the demo above.
+# Help texts, quick start and table of speeds in the README: from the program, the demo above and the last results.
 docs: $(INSTALLED)
 	cog -r README.md
 

@@ -7,7 +7,7 @@ makes FP32, FP16 and INT8 under GNU `time -v`; the seconds of its steps come fro
 and beside the largest process stands the largest sum over all its processes, seen twice a second.
 Exporting and quantising are one sum, the gate another: it judges 32 crops, on which nothing is
 proven, so the export ends with 4 and is kept for study. Prints the table and replaces this
-backbone's entry in `benchmarks/results/export_cost.json`.
+backbone's entry in `benchmarks/results/export_cost.json`; the chart beside it shows all of them.
 """
 
 import json
@@ -27,6 +27,7 @@ import psutil
 
 from cytodino.machine import describe_machine
 from cytodino_bench.random_run import SEED, draw_cells, write_run
+from cytodino_bench.result_charts import draw_export_cost, keep_result
 
 RESULT = Path(__file__).parent / "results" / "export_cost.json"
 CALIBRATION, TUNING, JUDGED = 8, 8, 32
@@ -78,8 +79,7 @@ def main(backbone: str, out: Path) -> None:
     }
     results: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     results[backbone] = entry
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    keep_result(RESULT, results, draw_export_cost)
     click.echo(f"{'step':22} seconds")
     for step, taken in seconds.items():
         click.echo(f"{step:22} {taken:7.1f}")

@@ -1,12 +1,12 @@
 """Measure `classify` with an engine that does nothing: peak memory, and rate against plain h5py.
 
 Run ``python benchmarks/pipeline.py``; it takes some minutes and 2 GB in the temporary folder,
-prints a table and replaces ``benchmarks/results/pipeline.json``. Cells are synthetic, 250 x 250.
-Rates are of whole runs, from the archive's hash to the results on disk, in interleaved rounds.
+prints a table and replaces ``benchmarks/results/pipeline.json`` and the chart beside it. Cells are
+synthetic, 250 x 250. Rates are of whole runs, from the archive's hash to the results on disk, in
+interleaved rounds.
 """
 
 import argparse
-import json
 import platform
 import resource
 import shutil
@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,11 +23,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cytodino.archive.own import FORMAT
 from cytodino.engines.base import CheckedEngine, EngineDescription
 from cytodino.machine import cores_available
-from cytodino.synthetic import draw_cell
-from cytodino.taxonomy import CODES, N_CLASSES
+from cytodino.taxonomy import N_CLASSES
 from cytodino_batch.batch_size import BatchChoice
 from cytodino_batch.heap import share_one_heap
 from cytodino_batch.options import ClassifyOptions
@@ -36,8 +33,10 @@ from cytodino_batch.plan import plan_archives
 from cytodino_batch.runner import classify_archives
 from cytodino_batch.session import Session
 from cytodino_batch.task import Task
+from cytodino_bench.repeated_archive import SIZE, write_repeated
+from cytodino_bench.result_charts import draw_pipeline, keep_result
 
-SIZE, DISTINCT, ROUNDS, SLICE = 250, 64, 5, 64
+ROUNDS, SLICE = 5, 64
 FEW, MANY, TIMED = 2_000, 50_000, 4_000
 RESULT = Path(__file__).parent / "results" / "pipeline.json"
 
@@ -58,33 +57,6 @@ class NullEngine(CheckedEngine):
 
     def _release(self) -> None:
         pass
-
-
-def write_archive(path: Path, rows: int, *, gzip: bool, flat: bool = False) -> None:
-    """Write an archive as `pack` does, one crop a chunk; few cells, each repeated."""
-    generator = np.random.default_rng(0)
-    cells = [draw_cell(CODES[at % 21], seed=generator, size=SIZE) for at in range(DISTINCT)]
-    if flat:  # the same pixels in memory, a tenth of them on disk
-        cells = [cell & 0xC0 for cell in cells]
-    chunks = [zlib.compress(cell.tobytes(), 4) if gzip else cell.tobytes() for cell in cells]
-    sums = np.array([zlib.crc32(cell.tobytes()) for cell in cells], dtype=np.uint32)
-    shape = (rows, SIZE, SIZE, 3)
-    with h5py.File(path, "w") as file:
-        file.attrs.update({"format": np.bytes_(FORMAT), "version": 1, "slide": np.bytes_("S")})
-        crops = file.create_dataset(
-            "crops",
-            shape,
-            np.uint8,
-            chunks=(1, *shape[1:]),
-            compression="gzip" if gzip else None,
-            compression_opts=4 if gzip else None,
-        )
-        for row in range(rows):
-            crops.id.write_direct_chunk((row, 0, 0, 0), chunks[row % DISTINCT])
-        file["crc32"] = np.resize(sums, rows)
-        names = [f"patient-17/slide-3/cell-{row:08d}.png".encode() for row in range(rows)]
-        file["ids"] = np.array(names, dtype=h5py.string_dtype("utf-8", len(names[0])))
-        file["coords"] = np.arange(2 * rows).reshape(rows, 2)
 
 
 def classify(path: Path, out: Path) -> None:
@@ -154,7 +126,7 @@ def main() -> None:
         peaks = {}
         for rows in (FEW, MANY):
             path = Path(scratch) / f"{rows}.h5"
-            write_archive(path, rows, gzip=True, flat=True)
+            write_repeated(path, rows, gzip=True, flat=True)
             peaks[rows] = round(peak_memory(path), 1)
             print(f"peak memory, {rows} crops: {peaks[rows]} MB")
             path.unlink()
@@ -163,12 +135,12 @@ def main() -> None:
         print(f"difference: {found['peak_memory_difference_mb']} MB")
         for name, gzip in (("gzip-4", True), ("uncompressed", False)):
             path = Path(scratch) / f"{name}.h5"
-            write_archive(path, TIMED, gzip=gzip)
+            write_repeated(path, TIMED, gzip=gzip)
             rates = compare_rates(path)
             found["rates"][name] = rates
             print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in rates.items()))
             path.unlink()
-    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    keep_result(RESULT, found, draw_pipeline)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Measure how fast crops are read, by storage, against slices of h5py and against Pillow.
 
 Run ``python benchmarks/reader.py``; it takes some minutes, prints a table and replaces
-``benchmarks/results/reader.json``. Rates are crops a second, of 250 x 250 x 3 bytes, of files
-that are in memory already. The reader checks every crop's checksum, plain h5py checks nothing.
-In each round all ways take their turn; a rate is that of the fastest turn, a ratio the median of
-the rounds' ratios, which a machine that others use too disturbs least.
+``benchmarks/results/reader.json`` and the chart beside it. Rates are crops a second, of
+250 x 250 x 3 bytes, of files that are in memory already. The reader checks every crop's checksum,
+plain h5py checks nothing. In each round all ways take their turn; a rate is that of the fastest
+turn, a ratio the median of the rounds' ratios, which a machine that others use too disturbs least.
 """
 
 import io
-import json
 import os
 import tempfile
 import time
@@ -32,6 +31,7 @@ from cytodino.errors import CropError
 from cytodino.machine import describe_machine
 from cytodino.synthetic import draw_cell
 from cytodino.taxonomy import CODES
+from cytodino_bench.result_charts import draw_reader, keep_result
 
 RESULT = Path(__file__).parent / "results" / "reader.json"
 SIDE = 250
@@ -222,7 +222,7 @@ def main(n: int, rounds: int) -> None:
     names = ("h5py", "hdf5plugin", "pillow", "deflate", "lz4", "zstandard", "simplejpeg")
     found["versions"] = {library: version(library) for library in names}
     found["machine"] = describe_machine().cpu
-    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    keep_result(RESULT, found, draw_reader)
 
 
 if __name__ == "__main__":

@@ -124,11 +124,7 @@ def draw_peers(report: PeersReport) -> Drawing:
             name=one.name,
             value=one.ratio,
             said=f"{one.ratio:.2f} x" + (", fails parity" if one.verdict == "failed" else ""),
-            role="bad"
-            if one.verdict == "failed"
-            else "good"
-            if one.library == "cytodino"
-            else "bar",
+            role=_role(one),
         )
         for one in _sorted(report.peers)
         if one.ratio is not None
