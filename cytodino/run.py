@@ -17,15 +17,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from cytodino.errors import DivergedError, InputError, MissingCellsError, MissingPathError
-from cytodino.run_manifest import MANIFEST, SCHEMA, RunManifest
+from cytodino.run_files import ADAPTER, BACKBONE, HEAD, SPLIT, hash_files, require_files
+from cytodino.run_manifest import MANIFEST, SCHEMA, SCHEMA_OF_FILES, RunManifest
 
 if TYPE_CHECKING:
     from cytodino.cells import CellSource
 
-SPLIT = "split.csv"
-HEAD = "head.safetensors"
-ADAPTER = "adapter"
-BACKBONE = "backbone"
 UNFINISHED = ".training"
 """Folder of what an unfinished training goes on from; gone when the run is whole."""
 _NO_RUN = "give the folder that `cytodino train --out` wrote"
@@ -135,7 +132,7 @@ def open_run(path: Path) -> Run:
     MissingPathError
         If there is nothing at the path.
     InputError
-        If it is no run, is damaged, or was written by a newer version.
+        If it is no run, is damaged or not whole, or was written by a newer version.
     """
     if not path.exists():
         raise MissingPathError(path, mend=_NO_RUN)
@@ -147,6 +144,13 @@ def open_run(path: Path) -> Run:
     for name in needed:
         if not (path / name).exists():
             raise InputError(f"{name} is missing", where=path, mend="copy the run again, whole")
+    if manifest.schema_version >= SCHEMA_OF_FILES and HEAD not in manifest.files:
+        raise InputError(
+            f"{MANIFEST} does not say what {HEAD} holds",
+            where=path,
+            mend="copy the run again, whole",
+        )
+    require_files(path, manifest.files)
     split = {} if manifest.split is None else _read_split(path / SPLIT)
     return Run(path, manifest, split)
 
@@ -230,9 +234,13 @@ def _open_to_others(folder: Path) -> None:
 
 
 def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write `run.json` into a run folder, whole or not at all: the last thing a training does."""
+    """Write `run.json` into a run folder, whole or not at all: the last thing a training does.
+
+    The hashes of the files that lie there go with it.
+    """
     partial = path / f"{MANIFEST}.partial"
-    partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    whole = manifest.model_copy(update={"files": hash_files(path)})
+    partial.write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
     os.replace(partial, path / MANIFEST)
 
 

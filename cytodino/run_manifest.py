@@ -9,8 +9,11 @@ from cytodino.metrics import Scores
 from cytodino.recipe import Recipe, Tune
 from cytodino.taxonomy import CODES, require_order
 
-SCHEMA = 2
-"""1: three parts, no tables of groups or splits, plain recipe. Such runs are read as they are."""
+SCHEMA = 3
+"""1: three parts, no tables of groups or splits, plain recipe. 2: no hashes of the run's own files.
+Such runs are read as they are."""
+SCHEMA_OF_FILES = 3
+"""From which on a run says what its files hold."""
 MANIFEST = "run.json"
 
 
@@ -162,6 +165,8 @@ class RunManifest(_Record):
     device: str
     versions: dict[str, str]
     """Of Python, CytoDINO and the libraries that took part."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of head, adapter and split, by name in the folder; checked whenever it is opened."""
 
     @field_validator("classes")
     @classmethod

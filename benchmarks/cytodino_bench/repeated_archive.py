@@ -31,7 +31,7 @@ def write_repeated(path: Path, rows: int, *, gzip: bool, flat: bool = False) -> 
     generator = np.random.default_rng(0)
     cells = [draw_cell(CODES[at % len(CODES)], seed=generator, size=SIZE) for at in range(DISTINCT)]
     if flat:
-        cells = [cell & 0xC0 for cell in cells]
+        cells = [cell & np.uint8(0xC0) for cell in cells]
     chunks = [zlib.compress(cell.tobytes(), 4) if gzip else cell.tobytes() for cell in cells]
     sums = np.array([zlib.crc32(cell.tobytes()) for cell in cells], dtype=np.uint32)
     shape = (rows, SIZE, SIZE, 3)

@@ -26,7 +26,8 @@ from cytodino.modeling.libraries import quiet_libraries
 from cytodino.modeling.lora import CONFIG, load_adapter, merge_adapter, save_adapter
 from cytodino.modeling.preprocessing import Preprocess
 from cytodino.recipe import SHAPES
-from cytodino.run import ADAPTER, BACKBONE, HEAD, Run, open_run
+from cytodino.run import Run, open_run
+from cytodino.run_files import ADAPTER, BACKBONE, HEAD
 from cytodino.run_manifest import MANIFEST, BackboneRecord, HeadRecord, LoraRecord
 
 

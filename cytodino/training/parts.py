@@ -9,7 +9,8 @@ import numpy as np
 from cytodino.cells import CellSource, require_labels
 from cytodino.errors import TrainingError
 from cytodino.parts import PARTS
-from cytodino.run import SPLIT, Run
+from cytodino.run import Run
+from cytodino.run_files import SPLIT
 from cytodino.run_parts import parts_in
 from cytodino.taxonomy import CODES
 from cytodino.training.observer import Observer

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,16 +12,13 @@ from cytodino.cells import MemoryCells, open_cells
 from cytodino.errors import InputError, MissingCellsError, MissingPathError, TaxonomyError
 from cytodino.recipe import Recipe
 from cytodino.run import (
-    ADAPTER,
-    BACKBONE,
-    HEAD,
-    SPLIT,
     new_run_folder,
     open_run,
     require_free,
     write_manifest,
     write_split,
 )
+from cytodino.run_files import ADAPTER, BACKBONE, HEAD, SPLIT
 from cytodino.run_manifest import (
     MANIFEST,
     SCHEMA,
@@ -78,6 +76,7 @@ def folder(tmp_path, manifest):
     path.mkdir()
     (path / HEAD).touch()
     (path / ADAPTER).mkdir()
+    (path / ADAPTER / "adapter_model.safetensors").write_bytes(b"weights")
     (path / BACKBONE).mkdir()
     write_split(path, IDS, PARTS)
     write_manifest(path, manifest)
@@ -91,7 +90,7 @@ def change(folder, **fields):
 
 def test_a_run_comes_back_as_it_was_written(folder, manifest):
     run = open_run(folder)
-    assert run.manifest == manifest
+    assert run.manifest.model_copy(update={"files": {}}) == manifest
     assert run.split == {
         "train": ["BLA/a.png", "LYT/c.png"],
         "test": ["BLA/b.png"],
@@ -102,9 +101,34 @@ def test_a_run_comes_back_as_it_was_written(folder, manifest):
     assert not list(folder.glob("*.partial"))
 
 
+@pytest.mark.parametrize("name", [HEAD, f"{ADAPTER}/adapter_model.safetensors", SPLIT])
+def test_a_file_that_changed_or_went_is_refused(folder, name):
+    (folder / name).write_bytes((folder / name).read_bytes() + b"!")
+    with pytest.raises(InputError, match=f"{name} has changed .*; copy the run again, whole"):
+        open_run(folder)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        open_run(folder)
+
+
+def test_a_file_that_is_a_folder_now_is_one_error(folder):
+    (folder / SPLIT).unlink()
+    (folder / SPLIT).mkdir()
+    with pytest.raises(InputError, match=f"{SPLIT}: "):
+        open_run(folder)
+
+
+def test_a_run_that_does_not_say_what_it_holds_is_refused_unless_it_is_old(folder):
+    change(folder, files={})
+    with pytest.raises(InputError, match=rf"run\.json does not say what {HEAD} holds"):
+        open_run(folder)
+    change(folder, schema_version=2)
+    assert open_run(folder).split
+
+
 def test_a_run_of_schema_1_opens_with_its_three_parts(folder):
     content = json.loads((folder / MANIFEST).read_text())
-    del content["split"]["groups"], content["split"]["files"]
+    del content["split"]["groups"], content["split"]["files"], content["files"]
     (folder / MANIFEST).write_text(json.dumps({**content, "schema_version": 1}))
     run = open_run(folder)
     assert set(run.split) == {"train", "validation", "test"}
@@ -193,7 +217,7 @@ def test_classes_in_another_order_are_refused(folder):
 def test_a_missing_file_is_named(folder, name):
     path = folder / name
     if path.is_dir():
-        path.rmdir()
+        shutil.rmtree(path)
     else:
         path.unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
@@ -207,8 +231,9 @@ def test_a_head_that_cannot_be_built_is_refused(folder, manifest, heads):
         open_run(folder)
 
 
-def test_a_split_of_another_form_is_refused(folder):
+def test_a_split_of_another_form_is_refused(folder, manifest):
     (folder / SPLIT).write_text("name\n")
+    write_manifest(folder, manifest)
     with pytest.raises(InputError, match="does not begin with id,part"):
         open_run(folder)
 
@@ -237,9 +262,10 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("line", [b"BLA/1.png", b"BLA/1.png,train,more", b"\xff\xfe,test"])
-def test_a_damaged_line_of_the_split_is_named(folder, line):
+def test_a_damaged_line_of_the_split_is_named(folder, manifest, line):
     with (folder / "split.csv").open("ab") as file:
         file.write(line + b"\n")
+    write_manifest(folder, manifest)
     with pytest.raises(InputError, match=r"split.csv: line \d+ is not an id and a part"):
         open_run(folder)
 

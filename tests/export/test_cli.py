@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from cytodino.engines.onnxruntime import OnnxRuntimeEngine
+from cytodino.run import write_manifest
+from cytodino.run_manifest import RunManifest
 from cytodino_export import pipeline
 from cytodino_export.cli import main
 from cytodino_export.pipeline import ExportResult
@@ -187,10 +189,22 @@ class TestBadInput:
         state = load_file(path)
         del state[sorted(state)[0]]
         save_file(state, path)
+        manifest = RunManifest.model_validate_json((run / "run.json").read_text())
+        write_manifest(run, manifest)  # as if it had been written so
         result = invoke("onnx", run, "--out", tmp_path / "out")
         self.one_line(result, 1, "keys do not fit")
         assert not (tmp_path / "out").exists()
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+    @pytest.mark.parametrize("name", ["adapter/adapter_model.safetensors", "head.safetensors"])
+    def test_a_flipped_bit_in_the_weights(self, run_path: Path, tmp_path: Path, name: str) -> None:
+        run = Path(shutil.copytree(run_path, tmp_path / "run"))
+        weights = bytearray((run / name).read_bytes())
+        weights[-1] ^= 1
+        (run / name).write_bytes(weights)
+        result = invoke("onnx", run, "--out", tmp_path / "out")
+        self.one_line(result, 1, f"{name} has changed since the run was written")
+        assert not (tmp_path / "out").exists()
 
     def test_an_out_that_exists(self, run_path: Path, tmp_path: Path) -> None:
         self.one_line(invoke("onnx", run_path, "--out", tmp_path), 1, "already exists")

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from cytodino.engines.pytorch import open_reference
 from cytodino.errors import InputError, MergeError
-from cytodino.run import open_run
+from cytodino.run import open_run, write_manifest
+from cytodino.run_manifest import RunManifest
 from cytodino_export.merge import load_unmerged, logits_of, merge
 
 WEIGHTS = "adapter/adapter_model.safetensors"
@@ -19,6 +20,10 @@ WEIGHTS = "adapter/adapter_model.safetensors"
 @pytest.fixture
 def run_copy(run_path: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_path, tmp_path / "run"))
+
+
+def read_manifest(run: Path) -> RunManifest:
+    return RunManifest.model_validate_json((run / "run.json").read_text())
 
 
 def draw(n: int = 6) -> list[np.ndarray]:
@@ -64,6 +69,9 @@ def test_an_adapter_whose_keys_do_not_fit_is_refused(run_copy: Path) -> None:
     first = sorted(state)[0]
     state["base_model.model.layer.9.nowhere.lora_A.weight"] = state.pop(first)
     save_file(state, run_copy / WEIGHTS)
+    with pytest.raises(InputError, match=f"{WEIGHTS} has changed since the run was written"):
+        load_unmerged(open_run(run_copy))
+    write_manifest(run_copy, read_manifest(run_copy))  # as if they had been written so
     with pytest.raises(MergeError, match="keys do not fit") as caught:
         load_unmerged(open_run(run_copy))
     assert caught.value.exit_code == 1

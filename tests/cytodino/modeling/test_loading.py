@@ -15,8 +15,14 @@ from cytodino.modeling.loading import describe_head, load_run, open_backbone, sa
 from cytodino.modeling.lora import CONFIG, add_adapter
 from cytodino.modeling.preprocessing import MEAN, STD, Preprocess
 from cytodino.recipe import Recipe
-from cytodino.run import ADAPTER, BACKBONE, HEAD, write_manifest
-from cytodino.run_manifest import LoraRecord, RunManifest
+from cytodino.run import write_manifest
+from cytodino.run_files import ADAPTER, BACKBONE, HEAD
+from cytodino.run_manifest import MANIFEST, LoraRecord, RunManifest
+
+
+def sign(run):
+    """Let `run.json` say what the files hold now, as if they had been written so."""
+    write_manifest(run, RunManifest.model_validate_json((run / MANIFEST).read_text()))
 
 
 @pytest.fixture
@@ -173,6 +179,7 @@ def test_an_adapter_that_counts_otherwise_than_it_was_trained_is_refused(tmp_pat
     write_run(tmp_path / "run", open_backbone("mini"))
     path = tmp_path / "run" / ADAPTER / CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    sign(tmp_path / "run")
     with pytest.raises(MergeError, match="adapter"):
         load_run(tmp_path / "run")
 
@@ -181,6 +188,7 @@ def test_what_an_adapter_is_instead_is_said_with_the_mend(tmp_path, monkeypatch)
     write_run(tmp_path / "run", open_backbone("mini"))
     path = tmp_path / "run" / ADAPTER / CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 8}))
+    sign(tmp_path / "run")
     mend = "restore adapter_config.json as it was trained, or copy the run again"
     said = f"the adapter is of rank 2 with scale 4; run.json says rank 2 with scale 2; {mend}"
     with pytest.raises(MergeError, match=f"{said}$"):
@@ -199,5 +207,6 @@ def test_a_head_that_does_not_fit_is_refused(tmp_path, damage):
         path.write_bytes(b"no safetensors")
     else:
         loading.save_file(DecoderHead(32, layers=2).state_dict(), path)
+    sign(tmp_path / "run")
     with pytest.raises(InputError, match=r"head\.safetensors: the head does not fit"):
         load_run(tmp_path / "run")

@@ -1,0 +1,51 @@
+"""The SHA-256 of what a run is made of, so that a file of another run, or a bit, does not pass."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cytodino.errors import InputError
+from cytodino.paths import hash_file
+
+__all__ = ["ADAPTER", "BACKBONE", "HEAD", "SPLIT", "hash_files", "require_files"]
+
+SPLIT = "split.csv"
+HEAD = "head.safetensors"
+ADAPTER = "adapter"
+BACKBONE = "backbone"
+"""Hashed too, in its own record: it may lie elsewhere."""
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 in hex of head, adapter and split, by name in the run's folder."""
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in _files(folder)}
+
+
+def require_files(folder: Path, recorded: Mapping[str, str]) -> None:
+    """Hold the files of a run against what `run.json` says of them.
+
+    Raises
+    ------
+    InputError
+        If one is missing, has changed, or cannot be read.
+    """
+    for name, expected in recorded.items():
+        path = folder / name
+        try:
+            found = hash_file(path)
+        except OSError as error:
+            said = f"{name} is missing" if not path.exists() else f"{name}: {error.strerror}"
+            raise InputError(said, where=folder, mend="copy the run again, whole") from error
+        if found != expected:
+            raise InputError(
+                f"{name} has changed since the run was written",
+                where=folder,
+                mend="copy the run again, whole",
+            )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    adapter = folder / ADAPTER
+    within = sorted(adapter.rglob("*")) if adapter.is_dir() else []
+    for path in (folder / HEAD, folder / SPLIT, *within):
+        if path.is_file():
+            yield path
