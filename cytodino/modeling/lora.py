@@ -106,6 +106,12 @@ def load_adapter(backbone: DINOv3ViTModel, folder: Path, *, trainable: bool = Fa
         model = get_peft_model(backbone, config)
     except ValueError as error:
         raise _unplaced(folder, set(state), set()) from error
+    except AttributeError as error:  # such as the vocabulary of `trainable_token_indices`
+        raise MergeError(
+            f"{CONFIG} asks for what DINOv3 does not have: {error}",
+            where=folder,
+            mend="train the adapter again with LoRA on linear layers only",
+        ) from error
     assert isinstance(model, PeftModel)
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     if set(expected) != set(state):

@@ -184,6 +184,15 @@ def test_an_adapter_that_counts_otherwise_than_it_was_trained_is_refused(tmp_pat
         load_run(tmp_path / "run")
 
 
+def test_an_adapter_for_a_language_model_is_refused(tmp_path):
+    write_run(tmp_path / "run", open_backbone("mini"))
+    path = tmp_path / "run" / ADAPTER / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trainable_token_indices": [0]}))
+    sign(tmp_path / "run")
+    with pytest.raises(MergeError, match=f"{CONFIG} asks for what DINOv3 does not have.*LoRA on"):
+        load_run(tmp_path / "run")
+
+
 def test_what_an_adapter_is_instead_is_said_with_the_mend(tmp_path, monkeypatch):
     write_run(tmp_path / "run", open_backbone("mini"))
     path = tmp_path / "run" / ADAPTER / CONFIG
