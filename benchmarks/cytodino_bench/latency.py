@@ -126,7 +126,7 @@ def measure_latency(
     meter = EnergyMeter()
     with ExitStack() as stack:
         opened = _open_all(stack, bundle, planned, reference, device, crops, say)
-        say(f"{len(opened)} engines and variants open, {rounds} rounds by turns")
+        say(f"{len(opened)} engines open, {rounds} rounds by turns")
         _time_rounds(opened, crops, rounds, meter, progress)
         say("comparing golden cells")
         loaded = tuple(_conclude(bundle, one, meter) for one in opened)

@@ -105,9 +105,8 @@ def _starts(loaded: Sequence[Loaded]) -> Html:
             start.first_result_again_s,
         )
         said = ["–" if value is None else f"{value:.2f}" for value in seconds]
-        goal = one.timings[0].scenario if "goal" in one.description.options else ""
         name, variant = _names(one)
-        rows.append([*map(text, (name, f"{variant} {goal}".strip(), *said, memory))])
+        rows.append([*map(text, (name, f"{variant} {one.purpose}", *said, memory))])
     return tag(
         "section", tag("h2", text("Start and memory")), table(heads, rows, figures=range(2, 7))
     )

@@ -65,6 +65,11 @@ class Loaded(_Record):
     """By the bundle's limits."""
     timings: tuple[Timing, ...]
 
+    @property
+    def purpose(self) -> str:
+        """The scenarios that it was opened for."""
+        return " and ".join(dict.fromkeys(timing.scenario for timing in self.timings))
+
 
 class LatencyReport(_Record):
     """What `cytodino-bench latency` measured."""

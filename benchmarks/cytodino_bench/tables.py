@@ -96,9 +96,8 @@ def _speed(one: Loaded, timing: Timing, energy: bool) -> list[str]:
 def _start(one: Loaded) -> list[str]:
     start = one.start
     seconds = (start.load_s, start.load_again_s, start.first_result_s, start.first_result_again_s)
-    openvino = one.description.engine == "openvino"
     return [
-        one.timings[0].scenario if openvino else "both",
+        one.purpose,
         *("-" if value is None else f"{value:.2f}" for value in seconds),
         "-" if start.peak_memory is None else f"{start.peak_memory / 2**20:.0f}",
         f"{one.probability_max:.1e}",

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,13 @@ def test_the_command_prints_speed_and_parity_and_writes_json(
     assert [timing.batch_size for timing in offline(report)[1]] == [1, 2]
     assert json.loads(file.read_text())["machine"]["cores"] >= 1
     assert [path.name for path in tmp_path.iterdir()] == ["latency.json"]
+
+
+def test_a_start_says_the_scenario_that_it_was_for(command: Callable[..., Any]) -> None:
+    result = command("--rounds", 1)
+    _, starts = result.stdout.split("first result s")
+    purposes = [re.split(r"  +", line)[3] for line in starts.splitlines() if "(cpu)" in line]
+    assert sorted(purposes) == ["offline", "offline", "single stream", "single stream"]
 
 
 @pytest.mark.parametrize("sizes", ["0", "one", "1,,2", "4,-1"])
