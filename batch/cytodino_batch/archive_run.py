@@ -3,6 +3,7 @@
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cytodino.archive import Archive, open_archive
 from cytodino.console import message
@@ -10,7 +11,14 @@ from cytodino.errors import InputError
 from cytodino_batch.digest import FileDigest
 from cytodino_batch.extras import name_extras
 from cytodino_batch.finishing import finish_archive
-from cytodino_batch.header import Header, key_changes, listed, result_changes
+from cytodino_batch.header import (
+    Header,
+    differing,
+    key_changes,
+    listed,
+    result_changes,
+    same_file,
+)
 from cytodino_batch.interruption import deferred_interrupts
 from cytodino_batch.journal import Contents, Journal, read_journal, sync_folder
 from cytodino_batch.live import draw_sample, require_agreement
@@ -137,7 +145,7 @@ class _ArchiveRun:
     def _refuse(self, changes: tuple[str, ...]) -> None:
         if changes:
             raise InputError(
-                f"holds the finished results of another run: {listed(changes)} differ",
+                f"holds the finished results of another run: {differing(changes)}",
                 where=self._task.planned.folder,
                 mend=START_AGAIN,
             )
@@ -176,6 +184,7 @@ class _ArchiveRun:
             plan=self._task.plan,
             started=self._started,
             archive_path=str(self._task.planned.path),
+            archive_stamp=self._archive.stamp,
             bundle_path=str(self._session.bundle.path),
         )
 
@@ -187,12 +196,14 @@ class _ArchiveRun:
                 message(f"{self._name}: the journal is unreadable; starting again")
             return None, self._header()
         before = contents.header
-        if not before.archive.sha256:
-            message(f"{self._name}: stopped before it was read through once; starting again")
-            return None, self._header()
-        header = self._known(before.provenance.batch_size)
+        recorded = before.provenance.batch_size
+        # Stopped before the hash was there, it goes by the file, and the hash comes when it comes.
+        header = self._known(recorded) if before.archive.sha256 else self._header(recorded)
         changes = key_changes(before, header)
+        if not before.archive.sha256 and not same_file(before, header):
+            changes = ("the archive", *changes)
         if changes:
+            self._require_own(before)
             message(f"{self._name}: starting again, for {listed(changes)} changed")
             return None, self._header()
         if before.parity.mode == header.parity.mode:
@@ -204,6 +215,16 @@ class _ArchiveRun:
             f"{header.provenance.batch_size}{dropped}"
         )
         return contents, header
+
+    def _require_own(self, before: Header) -> None:
+        """Refuse to throw away what was done of another archive that is still there."""
+        there, here = Path(before.archive_path), self._task.planned.path
+        if there.exists() and not there.samefile(here):
+            raise InputError(
+                f"holds unfinished work on another archive, {there}",
+                where=self._task.planned.folder,
+                mend="finish that first, choose another --out, or give --restart to drop it",
+            )
 
     def _sample(self, header: Header, contents: Contents | None) -> Sample | None:
         """Return what PyTorch says of the sample, refusing the engine where it strays on it."""
@@ -247,7 +268,7 @@ class _ArchiveRun:
         ):
             if sample is not None and (contents is None or sample is not contents.sample):
                 journal.append(sample)
-            hashed = contents is not None
+            hashed = contents is not None and bool(contents.header.archive.sha256)
             for block in blocks:
                 if not hashed and self._digest.ready:
                     journal.append(Digest(self._digest.result()))
@@ -257,8 +278,10 @@ class _ArchiveRun:
                 journal.append(replace(block, ids=names[rows], coords=here))
                 interruption.check()
             if not hashed:
+                self._digest.wait(interruption.check)
                 journal.append(Digest(self._digest.result()))
             journal.flush()
+            interruption.check()
         self._archive.require_unchanged()
 
     def _finish(self, header: Header, earlier: Contents | None) -> Outcome:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cytodino.calibration.file import ModelCalibration
 from cytodino.limits import Limits
-from cytodino.paths import PrintableText
+from cytodino.paths import PrintableText, Stamp
 from cytodino_batch.confidence import ConfidenceRule
 from cytodino_batch.plan import PREDICTIONS_PARQUET, REVIEW_SHEET
 from cytodino_batch.shards import PlannedRows, Shard
@@ -36,6 +36,8 @@ class Header(BaseModel):
     """All archives of the run, where it was cut into shards."""
     started: datetime
     archive_path: PrintableText
+    archive_stamp: Stamp | None = None
+    """Of the archive when it was opened: what tells it from another until its hash is known."""
     bundle_path: PrintableText
 
     @classmethod
@@ -81,6 +83,17 @@ def part_changes(before: Header, now: Header) -> tuple[str, ...]:
 def listed(names: tuple[str, ...]) -> str:
     """Put at least one name into a sentence."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def differing(names: tuple[str, ...]) -> str:
+    """Say that at least one name differs."""
+    return f"{listed(names)} differ{'s' * (len(names) == 1)}"
+
+
+def same_file(before: Header, now: Header) -> bool:
+    """Tell whether the archive is by its file what it was; the number of a disk may change."""
+    stamp, stamp_now = before.archive_stamp, now.archive_stamp
+    return stamp is not None and stamp_now is not None and stamp[1:] == stamp_now[1:]
 
 
 def _work(header: Header) -> dict[str, object]:

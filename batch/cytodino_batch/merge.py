@@ -10,7 +10,7 @@ import click
 from cytodino.console import message
 from cytodino.errors import InputError
 from cytodino_batch.finishing import finish_archive
-from cytodino_batch.header import Header, listed, part_changes, result_changes
+from cytodino_batch.header import Header, differing, part_changes, result_changes
 from cytodino_batch.journal import Contents, read_header, read_journal, sync_folder
 from cytodino_batch.lock import hold
 from cytodino_batch.outcome import FAILED, Outcome
@@ -176,7 +176,7 @@ def _merged_before(planned: PlannedArchive, parts: Sequence[Contents]) -> Outcom
         return None
     if parts and (changes := result_changes(summary, parts[0].header)):
         raise InputError(
-            f"holds the finished results of another run: {listed(changes)} differ",
+            f"holds the finished results of another run: {differing(changes)}",
             where=planned.folder,
             mend="move them away, and merge again",
         )
@@ -188,7 +188,7 @@ def _require_agreement(parts: Mapping[Path, Contents]) -> None:
     for path, part in parts.items():
         if first is not None and (changes := part_changes(parts[first].header, part.header)):
             raise InputError(
-                f"does not agree with {first}: {listed(changes)} differ",
+                f"does not agree with {first}: {differing(changes)}",
                 where=path,
                 mend="do one of them again, with --restart",
             )

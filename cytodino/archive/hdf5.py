@@ -1,6 +1,7 @@
 """Opening HDF5 files and datasets that strangers wrote, and saying what is wrong with them."""
 
 import errno
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ MAX_CHUNK_BYTES = 1 << 30
 
 MAX_SLICE_BYTES = 256 << 20
 """What is read at once; longer slices are read in parts."""
+
+SPARE_CHUNK_BYTES = 4096
+"""Beside an eighth, what a filter may add to a chunk that it cannot make smaller."""
 
 INDEX_BYTES = 256 << 10
 """What HDF5 keeps of its index of chunks, as it lies on the disk; measured with 50,000 chunks: no
@@ -150,6 +154,36 @@ def find_dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset | None:
                     mend="write it again with one crop a chunk",
                 )
         return found
+
+
+def require_honest_chunks(dataset: h5py.Dataset, path: Path) -> None:
+    """Refuse chunks that are stored in more bytes than they are to be decoded to.
+
+    HDF5 decodes a chunk to whatever length it takes: some megabytes of gzip where a table of
+    kilobytes should be are gigabytes in memory.
+
+    Raises
+    ------
+    ArchiveError
+        If there is one, or the index cannot be read.
+    """
+    if dataset.chunks is None or not filter_pipeline(dataset):
+        return
+    size = dataset.dtype.itemsize * math.prod(map(int, dataset.chunks))
+    largest = 0
+
+    def look(chunk: h5py.h5d.StoreInfo) -> None:
+        nonlocal largest
+        largest = max(largest, chunk.size)
+
+    with reading(path, f"the index of {dataset.name}"):
+        dataset.id.chunk_iter(look)
+    if largest > size + size // 8 + SPARE_CHUNK_BYTES:
+        raise ArchiveError(
+            f"{dataset.name} has a chunk of {largest} bytes that should hold {size}",
+            where=path,
+            mend="copy or write it again",
+        )
 
 
 def changed(path: Path) -> ArchiveError:

@@ -21,7 +21,7 @@ class Layout(ABC):
 
     name: ClassVar[str]
     """Shown by ``inspect`` and kept with results."""
-    tables: ClassVar[Mapping[str, str]] = {}
+    tables: Mapping[str, str] = {}
     """Which dataset is the table of ``ids``, ``labels`` or ``coords``, where the layout says so."""
     strict: ClassVar[bool] = False
     """Whether a table that does not fit refuses the archive; else it is left out, aloud."""

@@ -57,6 +57,7 @@ class PixelLayout(Layout):
         self.stored_as = axes
         self.channel_order = order
         self._rows = PixelRows(payload, path)
+        self._fill = payload.fillvalue
         self.how = self._rows.how
 
     @property
@@ -70,10 +71,22 @@ class PixelLayout(Layout):
 
     def finish(self, pixels: np.ndarray, row: int) -> Row:
         """Check a row as it is stored, and turn it into RGB pixels, uint8 (h, w, 3)."""
-        if self.checksums is not None and checksum(pixels) != self.checksums[row]:
+        if self.checksums is None:
+            if self._is_unwritten(pixels):
+                return self.fault(
+                    f"holds nothing but {self._fill}, as rows do that were never written", row
+                )
+        elif checksum(pixels) != self.checksums[row]:
             return self.fault(DAMAGED, row)
         if self.stored_as == "nchw":
             pixels = pixels.transpose(1, 2, 0)
         if self.channel_order == "bgr":
             pixels = pixels[:, :, ::-1]
         return np.ascontiguousarray(pixels)
+
+    def _is_unwritten(self, pixels: np.ndarray) -> bool:
+        """Tell what no index does of rows that share a chunk or have none, and no cell looks like.
+
+        The first pixel tells it of nearly all others.
+        """
+        return bool(pixels[0, 0, 0] == self._fill and (pixels == self._fill).all())

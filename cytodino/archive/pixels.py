@@ -10,7 +10,14 @@ import numpy as np
 
 from cytodino.archive.chunks import ChunkReader, Failure, Values
 from cytodino.archive.filters import find_undo
-from cytodino.archive.hdf5 import FAULTS, MAX_SLICE_BYTES, filter_names, reading, unwritten_rows
+from cytodino.archive.hdf5 import (
+    FAULTS,
+    MAX_SLICE_BYTES,
+    filter_names,
+    reading,
+    require_honest_chunks,
+    unwritten_rows,
+)
 from cytodino.archive.spread import spread
 from cytodino.errors import CropError
 
@@ -40,7 +47,7 @@ class PixelRows:
     Raises
     ------
     ArchiveError
-        If the index of the dataset is damaged.
+        If the index of the dataset is damaged, or a chunk is a decompression bomb.
     """
 
     def __init__(self, dataset: h5py.Dataset, path: Path) -> None:
@@ -58,6 +65,8 @@ class PixelRows:
         self._band_rows: int = 1 if dataset.chunks is None else dataset.chunks[0]
         self._kept: dict[int, Values] = {}
         self._fetch = self._choose(bool(names))
+        if self._fetch == self._slices or self._chunks is None:
+            require_honest_chunks(dataset, path)
         self.how = self._describe(names)
         """How the rows are read, for people."""
 

@@ -21,10 +21,14 @@ from cytodino.archive.pixels import Row
 from cytodino.errors import ArchiveError
 
 DATASET = "obsm/single_cell_images"
+IDS = ("obs/scportrait_cell_id", "obs/cell_id")
+"""Since scPortrait 1.8, and before."""
 STRETCHED = (
     "scPortrait stretched the brightness of each channel of each crop: these are not the colours "
     "of the slide"
 )
+
+NO_IDS = f"has neither /{IDS[0]} nor /{IDS[1]}: cells are called by their row; --ids NAME"
 
 ORDERS: dict[tuple[str, ...], ChannelOrder] = {
     ("r", "g", "b"): "rgb",
@@ -38,7 +42,6 @@ class ScPortraitLayout(PixelLayout):
     """``/obsm/single_cell_images`` with exactly three image channels."""
 
     name = "scPortrait"
-    tables = {"ids": "obs/cell_id"}
     _channels: slice
 
     @classmethod
@@ -61,6 +64,10 @@ class ScPortraitLayout(PixelLayout):
         found._channels = channels
         if payload.dtype != np.uint8 and bool(payload.attrs.get("normalization", False)):
             found.notes = (STRETCHED,)
+        called = [name for name in IDS if name in file]
+        found.tables = dict.fromkeys(("ids",), called[0]) if called else {}
+        if not called and options.ids is None:
+            found.notes += (NO_IDS,)
         return found
 
     def finish(self, pixels: np.ndarray, row: int) -> Row:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from cytodino.archive.contents import describe, list_datasets
-from cytodino.archive.hdf5 import MAX_NAME_BYTES, find_dataset, reading
+from cytodino.archive.hdf5 import MAX_NAME_BYTES, find_dataset, reading, require_honest_chunks
 from cytodino.archive.layout import Layout, as_text
 from cytodino.archive.options import ReadOptions
 from cytodino.errors import ArchiveError
@@ -109,6 +109,7 @@ class Tables:
         with reading(self._path, dataset.name):
             wrong = self._fault_of(dataset, kind)
         if wrong is None:
+            require_honest_chunks(dataset, self._path)
             return dataset
         if option is None and not self._layout.strict:
             self.notes.append(f"{dataset.name} {wrong}: it is left out")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 
@@ -36,10 +38,10 @@ def archive(tmp_path):
 def run(tmp_path, make_session, archive):
     """Classify the archive; with `calls`, the engine is interrupted after so many."""
 
-    def classify(*, out="out", calls=None, engine=None, session=None, **options):
+    def classify(*, out="out", calls=None, engine=None, session=None, given=archive, **options):
         engine = engine or PixelEngine(fail_from=calls)
         asked = ClassifyOptions(
-            archives=(archive,), bundle=tmp_path / "bundle", out=tmp_path / out, **options
+            archives=(given,), bundle=tmp_path / "bundle", out=tmp_path / out, **options
         )
         (planned,) = plan_archives(asked.archives, asked.out)
         opened = make_session(engine, batch_size=options.get("batch_size") or 4)
@@ -144,7 +146,7 @@ def test_a_summary_of_another_version_is_not_overwritten(tmp_path, run):
     (tmp_path / "out/s/summary.json").write_text("{}", encoding="utf-8")
     outcome = run()
     assert outcome.status == "failed"
-    assert "of another run: the version of cytodino differ; give --restart" in outcome.reason
+    assert "of another run: the version of cytodino differs; give --restart" in outcome.reason
     assert run(restart=True).status == "done"
 
 
@@ -257,11 +259,67 @@ def test_a_hash_that_comes_last_is_in_the_results(tmp_path, run, archive, monkey
     assert run().reason.startswith("finished before")
 
 
-def test_a_run_stopped_before_the_hash_was_known_starts_again(tmp_path, run, monkeypatch, capsys):
+@pytest.fixture
+def stopped_early(run, monkeypatch):
+    """A run that was stopped before the archive's hash was known."""
     with monkeypatch.context() as patched:
         patched.setattr(archive_run, "FileDigest", Later)
         with pytest.raises(KeyboardInterrupt):
             run(calls=40)
+
+
+def test_a_run_stopped_before_the_hash_was_known_goes_on(
+    tmp_path, run, archive, stopped_early, capsys
+):
     outcome = run()
-    assert "s: stopped before it was read through once; starting again" in capsys.readouterr().err
+    assert "s: going on at row" in capsys.readouterr().err
+    assert outcome.summary.run.resumed_rows > 0
+    assert summary_of(tmp_path)[0]["archive"]["sha256"] == hash_file(archive)
+
+
+def test_it_starts_again_where_the_file_is_not_the_same(run, archive, stopped_early, capsys):
+    os.utime(archive, (1, 1))
+    outcome = run()
+    assert "s: starting again, for the archive changed" in capsys.readouterr().err
     assert outcome.summary.run.resumed_rows == 0
+
+
+def test_a_signal_after_the_last_block_is_heeded_and_nothing_is_lost(run, archive, monkeypatch):
+    """The hash comes last here, and somebody asks to stop while it is waited for."""
+
+    class Asked(FileDigest):
+        ready = False
+
+        def wait(self, check):
+            signal.raise_signal(signal.SIGINT)
+            super().wait(check)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(archive_run, "FileDigest", Asked)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    outcome = run()
+    counts = outcome.summary.counts
+    assert outcome.summary.run.resumed_rows == counts.classified + counts.quarantined
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_unfinished_work_on_another_archive_of_the_name_is_not_thrown_away(
+    tmp_path, run, archive, monkeypatch, hashed
+):
+    with monkeypatch.context() as patched:
+        if not hashed:
+            patched.setattr(archive_run, "FileDigest", Later)
+        with pytest.raises(KeyboardInterrupt):
+            run(calls=40)
+    journal = tmp_path / "out/s/classify.journal"
+    kept = journal.read_bytes()
+    (tmp_path / "other").mkdir()
+    other = write_crops(tmp_path / "other/s.h5", draw_crops(5))
+
+    outcome = run(given=other)
+    assert f"holds unfinished work on another archive, {archive}; finish" in outcome.reason
+    assert journal.read_bytes() == kept
+
+    archive.rename(tmp_path / "elsewhere.h5")
+    assert run(given=other).summary.run.resumed_rows == 0

@@ -153,7 +153,7 @@ def test_results_that_another_command_finished_are_refused(tmp_path, opened, cro
     assert result.exit_code == 3
     assert (
         f"slide: failed: {tmp_path}/out/slide: holds the finished results of another run: "
-        "--review-below differ; give --restart to do it again, or choose another --out"
+        "--review-below differs; give --restart to do it again, or choose another --out"
     ) in result.stderr
     assert classify(tmp_path, path, "--review-below", "0.25", "--restart").exit_code == 0
     summary = json.loads((tmp_path / "out/slide/summary.json").read_text(encoding="utf-8"))

@@ -140,7 +140,7 @@ def test_shards_that_do_not_agree_are_refused(tmp_path, archives, run, capsys):
     assert run_merge(tmp_path / "out") == 3
     said = capsys.readouterr().err
     assert "does not agree with" in said
-    assert "--review-below differ; do one of them again, with --restart" in said
+    assert "--review-below differs; do one of them again, with --restart" in said
 
 
 @pytest.mark.parametrize("other", [{"shard": "2/3"}, {"shard": "2/2", "batch_size": 40}])

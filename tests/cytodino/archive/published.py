@@ -68,14 +68,16 @@ def write_patch_camelyon(path: Path, crops: np.ndarray, files: list[bytes]) -> N
         file.create_dataset("y", data=tumour.reshape(-1, 1, 1, 1), compression="gzip")
 
 
-def write_h5sc(path: Path, crops: np.ndarray, files: list[bytes]) -> None:
-    """As scPortrait: numpy_to_h5sc, two masks before three image channels."""
+def write_h5sc(
+    path: Path, crops: np.ndarray, files: list[bytes], ids: str = "obs/scportrait_cell_id"
+) -> None:
+    """As scPortrait: numpy_to_h5sc, two masks before three image channels; 1.8 calls ids so."""
     n, height, width, _ = crops.shape
     masks = np.ones((n, 2, height, width))
     images = np.concatenate([masks, crops.transpose(0, 3, 1, 2) / 255], axis=1)
     with h5py.File(path, "w") as file:
         file.attrs["encoding-type"] = "anndata"
-        file.create_dataset("obs/cell_id", data=np.arange(100, 100 + n, dtype=np.uint64))
+        file.create_dataset(ids, data=np.arange(100, 100 + n, dtype=np.uint64))
         container = file.create_dataset(
             "obsm/single_cell_images",
             shape=images.shape,

@@ -7,10 +7,55 @@ import pytest
 
 from cytodino.archive import encoded as encoded_module
 from cytodino.archive import open_archive, write_archive
+from cytodino.archive.options import ReadOptions
 from cytodino.cells import open_cells
 from cytodino.errors import CropError
 
 from .changes import edit, flip, refused, replace
+
+
+def write_bomb(dataset, size):
+    """Let the first chunk of a dataset with gzip be `size` random bytes that follow its values."""
+    values = bytes(dataset.dtype.itemsize * int(np.prod(dataset.chunks)))
+    tail = np.random.default_rng(0).bytes(size)
+    dataset.id.write_direct_chunk((0,) * dataset.ndim, zlib.compress(values + tail))
+
+
+class TestBombs:
+    """Chunks that HDF5 itself would decode to more than they are to hold."""
+
+    def test_in_a_table(self, images, tmp_path):
+        path = tmp_path / "a.h5"
+        write_archive(path, open_cells(images), encoding="raw")
+        coords = np.arange(14).reshape(7, 2)
+        replace(path, "coords", coords, chunks=(7, 2), compression="gzip")
+        with open_archive(path) as opened:
+            assert np.array_equal(opened.coords, coords)
+        with h5py.File(path, "r+") as file:
+            write_bomb(file["coords"], 1 << 20)
+        refused(path, "/coords has a chunk of 1[0-9]{6} bytes that should hold 112; copy or write")
+
+    def test_in_pixels_that_go_through_hdf5(self, tmp_path):
+        path = tmp_path / "a.h5"
+        crops = np.ones((2, 100, 100, 3), np.uint8)
+        options = {"chunks": (1, 2, 2, 3), "compression": "gzip"}
+        with h5py.File(path, "w") as file:
+            file.create_dataset("imgs", data=crops, **options)
+        with open_archive(path, options=ReadOptions(channel_order="rgb")) as opened:
+            assert "through HDF5" in opened.how
+            assert np.array_equal(opened.read(0, 2), crops)
+        with h5py.File(path, "r+") as file:
+            write_bomb(file["imgs"], 1 << 20)
+        refused(path, "/imgs has a chunk of 1[0-9]{6} bytes that should hold 12")
+
+    def test_random_bytes_that_a_filter_makes_longer_are_none(self, tmp_path):
+        path = tmp_path / "a.h5"
+        crops = np.random.default_rng(0).integers(0, 256, (2, 100, 100, 3), dtype=np.uint8)
+        with h5py.File(path, "w") as file:
+            file.create_dataset("imgs", data=crops, chunks=(1, 2, 2, 3), compression="gzip")
+            assert file["imgs"].id.get_chunk_info(0).size > 12
+        with open_archive(path, options=ReadOptions(channel_order="rgb")) as opened:
+            assert np.array_equal(opened.read(0, 2), crops)
 
 
 class TestRefusedBytes:
@@ -156,6 +201,27 @@ class TestDamagedRows:
             rows = opened.read(0, 7)
             assert [row for row in range(7) if isinstance(rows[row], CropError)] == lost
             assert {rows[row].reason for row in lost} == {"was never written"}
+
+    @pytest.mark.parametrize("options", [{}, {"chunks": (5, 12, 10, 3), "compression": "gzip"}])
+    @pytest.mark.parametrize("fill", [0, 255])
+    def test_rows_that_no_index_tells_of_are_told_by_what_they_hold(self, tmp_path, options, fill):
+        """What a tool leaves that was stopped: contiguous, or with several rows a chunk."""
+        path = tmp_path / "a.h5"
+        crops = np.random.default_rng(0).integers(0, 256, (7, 12, 10, 3), dtype=np.uint8)
+        crops[0, 0] = fill  # a row that only begins with it
+        with h5py.File(path, "w") as file:
+            imgs = file.create_dataset("imgs", crops.shape, np.uint8, fillvalue=fill, **options)
+            imgs[:3] = crops[:3]
+            if options:
+                imgs[5] = crops[5]  # or the second chunk would not be there
+        with open_archive(path, options=ReadOptions(channel_order="rgb")) as opened:
+            rows = opened.read(0, 7)
+        lost = [row for row in range(7) if isinstance(rows[row], CropError)]
+        assert lost == [row for row in range(3, 7) if not (options and row == 5)]
+        assert {rows[row].reason for row in lost} == {
+            f"holds nothing but {fill}, as rows do that were never written"
+        }
+        assert np.array_equal(rows[0], crops[0])
 
     def test_half_of_a_row_that_was_never_written(self, images, tmp_path):
         path = tmp_path / "a.h5"

@@ -157,7 +157,7 @@ class TestAmbiguity:
         assert "/a uint8" in said
 
     def test_channels_first_or_last(self, path):
-        put(path, a=np.zeros((5, 3, 3, 3), np.uint8))
+        put(path, a=np.ones((5, 3, 3, 3), np.uint8))
         refused(path, "first or last.*--layout nhwc, or nchw")
         assert read(path, layout="nhwc")[0].shape == (3, 3, 3)
         put(path, b=CROPS.transpose(0, 3, 1, 2))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cytodino.archive import open_archive
+from cytodino.archive.options import ReadOptions
 from cytodino.errors import CropError
 from tests.cytodino.archive.layout_files import CROPS, FILES, N, read, refused, write
 
@@ -37,6 +38,21 @@ class TestScPortrait:
         self.change(path, channel_names=self.names(b"DAPI", b"488", b"568"))
         refused(path, "called dapi, 488, 568.*--channel-order rgb")
         np.testing.assert_array_equal(read(path, channel_order="rgb")[0], CROPS[0])
+
+    @pytest.mark.parametrize("name", ["obs/cell_id", "obs/scportrait_cell_id"])
+    def test_cells_are_called_as_every_version_calls_them(self, path, name):
+        write_h5sc(path, CROPS, FILES, ids=name)
+        with open_archive(path) as archive:
+            assert archive.ids[:2] == ["100", "101"]
+            assert not archive.notes
+
+    def test_cells_without_a_name_are_said_aloud(self, path):
+        write_h5sc(path, CROPS, FILES, ids="obs/index")
+        with open_archive(path) as archive:
+            assert archive.ids[:2] == ["0", "1"]
+            assert "cells are called by their row; --ids NAME" in archive.notes[0]
+        with open_archive(path, options=ReadOptions(ids="obs/index")) as archive:
+            assert (archive.ids[0], archive.notes) == ("100", ())
 
     @pytest.mark.parametrize("masks", [1, 3])
     def test_another_number_of_image_channels(self, path, masks):
