@@ -278,8 +278,9 @@ class _ArchiveRun:
                 journal.append(replace(block, ids=names[rows], coords=here))
                 interruption.check()
             if not hashed:
-                self._digest.wait(interruption.check)
-                journal.append(Digest(self._digest.result()))
+                with interruption.nothing_in_hand():
+                    sha256 = self._digest.result()
+                journal.append(Digest(sha256))
             journal.flush()
             interruption.check()
         self._archive.require_unchanged()

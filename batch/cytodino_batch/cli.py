@@ -113,7 +113,7 @@ def main() -> None:
     callback=lambda _context, _option, value: _shard(value),
     metavar="I/N",
     help="Do part I of N of all archives' rows, I from 1, as in a scheduler's job array; then "
-    "cytodino-batch merge.",
+    "cytodino-batch merge. Each part reads its archives once from end to end, for their hash.",
 )
 @click.option(
     "--restart", is_flag=True, help="Forget the journals and finished results of these archives."

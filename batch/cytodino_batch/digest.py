@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,6 @@ from cytodino_batch import digest_process
 
 AT_ONCE_BYTES = 32 << 20
 """Shorter files are hashed when it is asked for, in the 20 ms that a process takes to start."""
-
-
-CHECK_SECONDS = 0.1
 
 
 class FileDigest:
@@ -60,13 +56,6 @@ class FileDigest:
     def ready(self) -> bool:
         """Tell whether no process is at it any more; `result` may still read a short file."""
         return self._process is None or self._process.poll() is not None
-
-    def wait(self, check: Callable[[], None]) -> None:
-        """Wait for the process, calling ``check`` ten times a second: it may raise."""
-        while self._process is not None and not self.ready:
-            check()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=CHECK_SECONDS)
 
     def result(self) -> str:
         """Return the hash in hex, when it is there.

@@ -15,6 +15,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self._asked: type[KeyboardInterrupt] | None = None
+        self._idle = False
 
     def check(self) -> None:
         """Stop here if somebody asked.
@@ -27,11 +28,21 @@ class Interruption:
         if self._asked is not None:
             raise self._asked
 
+    @contextmanager
+    def nothing_in_hand(self) -> Iterator[None]:
+        """Stop at the first signal while the block waits for something, or for one before it."""
+        self._idle = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._idle = False
+
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Note the first signal; stop at once on the second."""
-        again = self._asked is not None
+        at_once = self._idle or self._asked is not None
         self._asked = KeyboardInterrupt if number == signal.SIGINT else Terminated
-        if again:
+        if at_once:
             raise self._asked
         with suppress(RuntimeError):  # the signal came while something else was being printed
             message(LEAVE)

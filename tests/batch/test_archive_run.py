@@ -290,9 +290,9 @@ def test_a_signal_after_the_last_block_is_heeded_and_nothing_is_lost(run, archiv
     class Asked(FileDigest):
         ready = False
 
-        def wait(self, check):
+        def result(self):
             signal.raise_signal(signal.SIGINT)
-            super().wait(check)
+            pytest.fail("the signal was put off")
 
     with monkeypatch.context() as patched:
         patched.setattr(archive_run, "FileDigest", Asked)

@@ -128,22 +128,3 @@ def is_running(process):
             return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
-
-
-def test_waiting_can_be_given_up_and_ends_with_the_hash(tmp_path, beside):
-    calls = []
-
-    def check():
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-
-    with (tmp_path / "long").open("wb") as file:
-        file.truncate(100 << 30)
-    with FileDigest(tmp_path / "long") as found, pytest.raises(KeyboardInterrupt):
-        found.wait(check)
-    expected = fill(tmp_path / "f", 3_000_000)
-    with FileDigest(tmp_path / "f") as found:
-        found.wait(lambda: None)
-        assert found.ready
-        assert found.result() == expected
