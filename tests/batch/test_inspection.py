@@ -114,8 +114,8 @@ def test_what_was_assumed_and_cannot_be_checked_is_said_aloud(tmp_path):
 
 def test_the_options_settle_what_is_read(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["a"] = np.zeros((4, 3, 6, 3), np.uint8)
-        file["b"] = np.zeros((9, 8, 7, 3), np.uint8)
+        file["a"] = np.ones((4, 3, 6, 3), np.uint8)
+        file["b"] = np.ones((9, 8, 7, 3), np.uint8)
         file["kind"] = ["BLA"] * 4
         file["name"] = ["x"] * 4
     result = inspect(tmp_path / "a.h5")
