@@ -53,6 +53,8 @@ class CommandGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; a full disk below stdout ends it in a line too."""
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a path's name need not be UTF-8
+            sys.stdout.reconfigure(errors="surrogateescape")
         try:
             return super().main(*args, **kwargs)
         except OSError as error:

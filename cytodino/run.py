@@ -17,7 +17,15 @@ import numpy as np
 from pydantic import ValidationError
 
 from cytodino.errors import DivergedError, InputError, MissingCellsError, MissingPathError
-from cytodino.run_files import ADAPTER, BACKBONE, HEAD, SPLIT, hash_files, require_files
+from cytodino.run_files import (
+    ADAPTER,
+    ADAPTER_FILES,
+    BACKBONE,
+    HEAD,
+    SPLIT,
+    hash_files,
+    require_files,
+)
 from cytodino.run_manifest import MANIFEST, SCHEMA, SCHEMA_OF_FILES, RunManifest
 
 if TYPE_CHECKING:
@@ -144,12 +152,16 @@ def open_run(path: Path) -> Run:
     for name in needed:
         if not (path / name).exists():
             raise InputError(f"{name} is missing", where=path, mend="copy the run again, whole")
-    if manifest.schema_version >= SCHEMA_OF_FILES and HEAD not in manifest.files:
-        raise InputError(
-            f"{MANIFEST} does not say what {HEAD} holds",
-            where=path,
-            mend="copy the run again, whole",
-        )
+    if manifest.schema_version >= SCHEMA_OF_FILES:
+        needed = [HEAD, *([SPLIT] if manifest.split else [])]
+        needed += ADAPTER_FILES if manifest.lora else []
+        for name in needed:
+            if name not in manifest.files:
+                raise InputError(
+                    f"{MANIFEST} does not say what {name} holds",
+                    where=path,
+                    mend="copy the run again, whole",
+                )
     require_files(path, manifest.files)
     split = {} if manifest.split is None else _read_split(path / SPLIT)
     return Run(path, manifest, split)
@@ -256,7 +268,7 @@ def _read_manifest(path: Path) -> RunManifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema = int(content["schema_version"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError("is damaged", where=path, mend="copy the run again, whole") from error
     if schema > SCHEMA:
         raise InputError(

@@ -1,16 +1,18 @@
 """The SHA-256 of what a run is made of, so that a file of another run, or a bit, does not pass."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cytodino.errors import InputError
 from cytodino.paths import hash_file
+from cytodino.run_manifest import MANIFEST
 
-__all__ = ["ADAPTER", "BACKBONE", "HEAD", "SPLIT", "hash_files", "require_files"]
+__all__ = ["ADAPTER", "ADAPTER_FILES", "BACKBONE", "HEAD", "SPLIT", "hash_files", "require_files"]
 
 SPLIT = "split.csv"
 HEAD = "head.safetensors"
 ADAPTER = "adapter"
+ADAPTER_FILES = (f"{ADAPTER}/adapter_config.json", f"{ADAPTER}/adapter_model.safetensors")
 BACKBONE = "backbone"
 """Hashed too, in its own record: it may lie elsewhere."""
 
@@ -30,17 +32,33 @@ def require_files(folder: Path, recorded: Mapping[str, str]) -> None:
     """
     for name, expected in recorded.items():
         path = folder / name
+        if not _is_ours(name):
+            raise InputError(
+                f"{MANIFEST} names {name!r} among its files, which no run has",
+                where=folder,
+                mend="copy the run again, whole",
+            )
+        if not path.is_file():
+            raise InputError(f"{name} is missing", where=folder, mend="copy the run again, whole")
         try:
             found = hash_file(path)
         except OSError as error:
-            said = f"{name} is missing" if not path.exists() else f"{name}: {error.strerror}"
-            raise InputError(said, where=folder, mend="copy the run again, whole") from error
+            raise InputError(
+                f"{name} cannot be read ({error.strerror})", where=folder, mend="see to its rights"
+            ) from error
         if found != expected:
             raise InputError(
                 f"{name} has changed since the run was written",
                 where=folder,
                 mend="copy the run again, whole",
             )
+
+
+def _is_ours(name: str) -> bool:
+    """Tell a name that `hash_files` gives from what somebody wrote by hand."""
+    parts = PurePosixPath(name).parts
+    within = len(parts) > 1 and parts[0] == ADAPTER and ".." not in parts
+    return name in (HEAD, SPLIT) or (within and name.isprintable())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cytodino.metrics import Scores
+from cytodino.paths import PrintableText
 from cytodino.recipe import Recipe, Tune
 from cytodino.taxonomy import CODES, require_order
 
@@ -24,14 +25,14 @@ class _Record(BaseModel):
 class BackboneRecord(_Record):
     """Which DINOv3 the run stands on, and how to tell it from another."""
 
-    source: str
+    source: PrintableText
     """As it was asked for: Hub id, folder, run, or the name of a configuration."""
     kind: Literal["hub", "folder", "run", "random"]
     stored: bool
     """True if the weights lie in the run's own `backbone/`."""
     revision: str | None = None
     """Commit on the Hub, for kind hub."""
-    path: str | None = None
+    path: PrintableText | None = None
     """Absolute, for kinds folder and run (None in older records of a run): what `source` named. A
     folder's weights are read from there, unless stored."""
     sha256: dict[str, str]
@@ -66,7 +67,7 @@ class HeadRecord(_Record):
 class DataRecord(_Record):
     """The cells that were trained on."""
 
-    path: str
+    path: PrintableText
     """Absolute."""
     kind: Literal["folder", "archive"]
     fingerprint: str
@@ -77,7 +78,7 @@ class DataRecord(_Record):
 class TableRecord(_Record):
     """A table that decided which cell went where."""
 
-    path: str
+    path: PrintableText
     """Absolute."""
     sha256: str
     part: str | None = None
@@ -103,7 +104,7 @@ class SplitRecord(_Record):
 class ImportRecord(_Record):
     """Where a run came from that was not trained here."""
 
-    file: str
+    file: PrintableText
     """Name of the checkpoint, without its folder."""
     sha256: str
     source: str

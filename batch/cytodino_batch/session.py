@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.bundle.confidence import load_confidence
 from cytodino.bundle.golden import check_golden, load_golden
+from cytodino.bundle.reference import GIVE_ITS_RUN, require_its_run
 from cytodino.calibration.file import ModelCalibration
 from cytodino.console import message
 from cytodino.engines import Engine, open_engine
 from cytodino.engines.tuned import Choice, open_chosen
-from cytodino.errors import EngineError, InputError, ParityError
-from cytodino.paths import hash_file
+from cytodino.errors import EngineError, ParityError
 from cytodino_batch.batch_size import BatchChoice, fixed_batch_size, measure_batch_size
 from cytodino_batch.options import ClassifyOptions
 from cytodino_batch.summary import NOT_CHECKED, Comparison
 
 GOLDEN_CELLS = 32
 """Golden cells that are run before the first crop; `cytodino-export verify` runs all of them."""
-
-RUN_MANIFEST = "run.json"
-
-GIVE_ITS_RUN = "give the run that the bundle was exported from, or export this one"
 
 
 @dataclass(frozen=True)
@@ -158,16 +154,4 @@ def _require_golden(bundle: Bundle, engine: Engine, batch_size: int, *, mend: st
 
 def _hash_reference(bundle: Bundle, options: ClassifyOptions) -> str | None:
     """Hash the reference's `run.json`, and refuse one that the bundle was not exported from."""
-    if options.reference is None:
-        return None
-    manifest = options.reference / RUN_MANIFEST
-    if not manifest.is_file():
-        raise InputError(f"holds no {RUN_MANIFEST}", where=options.reference, mend=GIVE_ITS_RUN)
-    found = hash_file(manifest)
-    if bundle.manifest.provenance.run.get("sha256", found) != found:
-        raise InputError(
-            "is not the run that the bundle was exported from",
-            where=options.reference,
-            mend=GIVE_ITS_RUN,
-        )
-    return found
+    return None if options.reference is None else require_its_run(bundle, options.reference)

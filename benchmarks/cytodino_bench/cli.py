@@ -77,7 +77,7 @@ def latency(
     them. Beside each speed stands how often the answers agree with the PyTorch model's; start and
     memory are measured in processes of their own.
     """
-    from cytodino_bench.files import require_chart_name, write_chart, write_text
+    from cytodino_bench.files import require_chart_name, require_places, write_chart, write_text
     from cytodino_bench.latency import measure_latency
     from cytodino_bench.latency_chart import draw_latency
     from cytodino_bench.latency_page import latency_page
@@ -85,6 +85,7 @@ def latency(
 
     if chart is not None:
         require_chart_name(chart)
+    require_places(json_file, chart, html)
     with _progress("measuring", "turns") as bar:
         task = bar.add_task("turns", total=None)
         report = measure_latency(
@@ -196,12 +197,13 @@ def peers(run: Path, json_file: Path | None, chart: Path | None, **given: Any) -
     turns. Figures are ratios to PyTorch eager fp32, with agreement beside each. A peer that fails
     is a line with the reason.
     """
-    from cytodino_bench.files import require_chart_name, write_chart, write_text
+    from cytodino_bench.files import require_chart_name, require_places, write_chart, write_text
     from cytodino_bench.peers_job import run_peers
     from cytodino_bench.peers_report import draw_peers, print_peers
 
     if chart is not None:
         require_chart_name(chart)
+    require_places(json_file, chart)
     with _progress("measuring", "turns") as bar:
         task = bar.add_task("turns", total=None)
         report = run_peers(

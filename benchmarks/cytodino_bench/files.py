@@ -1,12 +1,15 @@
 """Results as files: written whole or not at all."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from cytodino.errors import InputError
 from cytodino_bench.drawing import Drawing
 
-__all__ = ["require_chart_name", "write_chart", "write_text"]
+__all__ = ["require_chart_name", "require_places", "write_chart", "write_text"]
+
+PLACE = "name a file in a folder that exists and that you may write to"
 
 
 def write_text(path: Path, content: str) -> None:
@@ -18,6 +21,20 @@ def write_text(path: Path, content: str) -> None:
         If the file cannot be written.
     """
     _write(path, content.encode())
+
+
+def require_places(*paths: Path | None) -> None:
+    """Refuse files that could not be written, before anything is measured for them.
+
+    Raises
+    ------
+    InputError
+        With the mend.
+    """
+    for path in paths:
+        if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+            why = "is not to be written to" if path.parent.exists() else "is not there"
+            raise InputError(f"cannot be written: its folder {why}", where=path, mend=PLACE)
 
 
 def require_chart_name(path: Path) -> None:
@@ -50,9 +67,10 @@ def _write(path: Path, content: bytes) -> None:
         beside.write_bytes(content)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # of a name too long not even that
+            beside.unlink(missing_ok=True)
         raise InputError(
             f"cannot be written ({error.strerror})",
             where=path,
-            mend="name a file in a folder that exists and that you may write to",
+            mend=PLACE,
         ) from error

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from cytodino.engines import EngineDescription
 from cytodino.machine import Machine
 from cytodino.parity import Verdict
+from cytodino.paths import PrintableText
 from cytodino_bench.cold_start import ColdStart
 
 __all__ = ["OFFLINE", "SINGLE_STREAM", "LatencyReport", "Loaded", "Scenario", "Timing", "summarise"]
@@ -74,7 +75,7 @@ class Loaded(_Record):
 class LatencyReport(_Record):
     """What `cytodino-bench latency` measured."""
 
-    bundle: str
+    bundle: PrintableText
     bundle_sha256: str
     machine: Machine
     load_average: float | None

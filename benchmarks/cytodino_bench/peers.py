@@ -19,6 +19,7 @@ from cytodino.engines.selection import targets_found
 from cytodino.engines.tuned import Configuration, find_choice
 from cytodino.engines.variants import file_of
 from cytodino.errors import EngineError
+from cytodino.limits import LIMITS
 from cytodino.machine import describe_machine
 from cytodino_bench.latency import load_average
 from cytodino_bench.peer_kinds import PEERS, Peer
@@ -118,9 +119,9 @@ def measure_peers(
     reference = peers[0].name
     if reference in failures or reference not in logits:
         raise EngineError(f"{reference} does not run: {failures.get(reference, 'no answer')}")
+    limits = {**LIMITS, **bundle.manifest.limits}  # peers are INT8 where the bundle is not
     results = tuple(
-        conclude(one, failures, logits, seconds, reference, query, bundle.manifest.limits)
-        for one in candidates
+        conclude(one, failures, logits, seconds, reference, query, limits) for one in candidates
     )
     return PeersReport(
         run=str(run),

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from cytodino.bundle import open_bundle
 from cytodino.bundle.golden import load_golden
+from cytodino.bundle.reference import require_its_run
 from cytodino.errors import InputError, MissingPathError
+from cytodino.paths import hash_file
 from cytodino.run import open_run
+from cytodino.run_manifest import MANIFEST
 from cytodino_bench.end_to_end import compare_end_to_end
 from cytodino_bench.latency import most_frequent_size
 from cytodino_bench.peers import measure_peers
@@ -62,10 +65,13 @@ def run_peers(
     if bundle is not None and not bundle.exists():
         raise MissingPathError(bundle)
     with tempfile.TemporaryDirectory(prefix="cytodino-peers-") as temporary:
-        folder = work or Path(temporary)
+        # What is made of one run is of no use to another.
+        folder = (work or Path(temporary)) / hash_file(run / MANIFEST)[:12]
         if bundle is None:
             bundle = _export(run, folder / "bundle", say)
-        crops = most_frequent_size(load_golden(open_bundle(bundle)).crops)
+        opened = open_bundle(bundle)
+        require_its_run(opened, run)
+        crops = most_frequent_size(load_golden(opened).crops)
         if len(crops) < batch_size:
             raise InputError(
                 f"{len(crops)} golden cells of one size", mend="give a smaller --batch-size"

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.machine import Machine
 from cytodino.parity import Verdict
+from cytodino.paths import PrintableText
 from cytodino_bench.charts import Bar, Panel, bar_chart
 from cytodino_bench.drawing import Drawing, Role
 from cytodino_bench.tables import open_console, plain_table
@@ -62,7 +63,7 @@ class EndToEnd(_Record):
 class PeersReport(_Record):
     """What `cytodino-bench peers` measured."""
 
-    run: str
+    run: PrintableText
     bundle_sha256: str
     machine: Machine
     load_average: float | None

@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.engines.tuned import Choice, Configuration, Goal
 from cytodino.machine import Machine
+from cytodino.paths import PrintableText
 from cytodino_bench.tables import open_console, plain_table
 
 __all__ = ["Refused", "TuneReport", "Tuned", "print_tuning"]
@@ -42,7 +43,7 @@ class Refused(_Record):
 class TuneReport(_Record):
     """What `cytodino-bench tune` found."""
 
-    bundle: str
+    bundle: PrintableText
     bundle_sha256: str
     machine: Machine
     goal: Goal

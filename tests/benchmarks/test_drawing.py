@@ -8,7 +8,7 @@ from PIL import Image
 from cytodino.errors import InputError
 from cytodino_bench.charts import Bar, Panel, bar_chart
 from cytodino_bench.drawing import LIGHT, SHARPNESS
-from cytodino_bench.files import write_chart, write_text
+from cytodino_bench.files import require_places, write_chart, write_text
 
 CHART = bar_chart(
     "Speed <here>",
@@ -72,3 +72,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="png or"):
         write_chart(tmp_path / "a.pdf", CHART)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.PNG", "a.svg", "taken"]
+
+
+def test_a_place_that_nothing_can_be_written_to_is_refused_beforehand(tmp_path: Path) -> None:
+    require_places(None, tmp_path / "x.json")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="its folder is not there; name a file in a folder"):
+        require_places(tmp_path / "x.json", tmp_path / "nope" / "x.svg")
+
+
+def test_a_name_that_is_too_long_is_an_error_with_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{'a' * 250}: cannot be written"):
+        write_text(tmp_path / ("a" * 250), "x")

@@ -83,6 +83,9 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> type[FakeWorker]:
 @pytest.fixture
 def measure(tmp_path: Path, workers: type[FakeWorker]) -> Any:
     bundle = write_bundle(tmp_path / "bundle")
+    manifest = json.loads((bundle / "cytodino.json").read_text())
+    manifest["limits"] = {"fp32": manifest["limits"]["fp32"]}  # as of an export in FP32 alone
+    (bundle / "cytodino.json").write_text(json.dumps(manifest))
     crops = flat_crops(20)
 
     def run(*wanted: Peer, **options: Any) -> PeersReport:

@@ -18,7 +18,7 @@ from cytodino.run import (
     write_manifest,
     write_split,
 )
-from cytodino.run_files import ADAPTER, BACKBONE, HEAD, SPLIT
+from cytodino.run_files import ADAPTER, ADAPTER_FILES, BACKBONE, HEAD, SPLIT
 from cytodino.run_manifest import (
     MANIFEST,
     SCHEMA,
@@ -76,7 +76,8 @@ def folder(tmp_path, manifest):
     path.mkdir()
     (path / HEAD).touch()
     (path / ADAPTER).mkdir()
-    (path / ADAPTER / "adapter_model.safetensors").write_bytes(b"weights")
+    for name in ADAPTER_FILES:
+        (path / name).write_bytes(b"weights")
     (path / BACKBONE).mkdir()
     write_split(path, IDS, PARTS)
     write_manifest(path, manifest)
@@ -101,7 +102,7 @@ def test_a_run_comes_back_as_it_was_written(folder, manifest):
     assert not list(folder.glob("*.partial"))
 
 
-@pytest.mark.parametrize("name", [HEAD, f"{ADAPTER}/adapter_model.safetensors", SPLIT])
+@pytest.mark.parametrize("name", [HEAD, *ADAPTER_FILES, SPLIT])
 def test_a_file_that_changed_or_went_is_refused(folder, name):
     (folder / name).write_bytes((folder / name).read_bytes() + b"!")
     with pytest.raises(InputError, match=f"{name} has changed .*; copy the run again, whole"):
@@ -111,10 +112,37 @@ def test_a_file_that_changed_or_went_is_refused(folder, name):
         open_run(folder)
 
 
-def test_a_file_that_is_a_folder_now_is_one_error(folder):
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_file_that_is_none_now_is_missing(folder, make):
     (folder / SPLIT).unlink()
-    (folder / SPLIT).mkdir()
-    with pytest.raises(InputError, match=f"{SPLIT}: "):
+    make(folder / SPLIT)
+    with pytest.raises(InputError, match=f"{SPLIT} is missing"):
+        open_run(folder)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_says_so(folder):
+    (folder / HEAD).chmod(0)
+    with pytest.raises(InputError, match=f"{HEAD} cannot be read .*rights"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/passwd", "../x", f"{ADAPTER}/../../x", "a\0b", f"{ADAPTER}/\ud800", ADAPTER]
+)
+def test_names_that_no_run_has_are_refused(folder, name):
+    content = json.loads((folder / MANIFEST).read_text())
+    change(folder, files=content["files"] | {name: "00"})
+    with pytest.raises(InputError, match=r"run\.json: |among its files, which no run has"):
+        open_run(folder)
+
+
+@pytest.mark.parametrize("name", [HEAD, *ADAPTER_FILES, SPLIT])
+def test_every_file_that_a_run_needs_is_told_of(folder, name):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    del files[name]
+    change(folder, files=files)
+    with pytest.raises(InputError, match=rf"run\.json does not say what {name} holds"):
         open_run(folder)
 
 
@@ -135,6 +163,12 @@ def test_a_run_of_schema_1_opens_with_its_three_parts(folder):
     assert run.manifest.split.groups is None
     with pytest.raises(InputError, match="no part 'calibration'; choose from train, test"):
         run.rows(run.open_cells(), "calibration")
+
+
+def test_cells_whose_path_is_no_utf_8_do_not_end_a_training(folder, manifest):
+    data = DataRecord(path="/ce\udcff", kind="folder", fingerprint="f", n=4)
+    write_manifest(folder, manifest.model_copy(update={"data": data}))
+    assert open_run(folder).manifest.data.path == "/ce\\udcff"
 
 
 def test_its_cells_are_found_again(folder, images):
@@ -188,7 +222,10 @@ def test_a_folder_without_a_manifest_is_no_run(folder):
         open_run(folder)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"classes": []}', '{"schema_version": "x"}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"classes": []}', '{"schema_version": Infinity}', '{"schema_version": "x"}'],
+)
 def test_a_damaged_manifest_is_refused(folder, content):
     (folder / MANIFEST).write_text(content)
     with pytest.raises(InputError, match=r"run\.json: is damaged"):

@@ -24,7 +24,8 @@ from cytodino.engines import open_engine
 from cytodino.engines.selection import Target
 from cytodino.errors import BundleError, MissingPathError
 from cytodino.inference import predict_cells
-from cytodino.run import open_run
+from cytodino.run import open_run, write_manifest
+from cytodino.run_manifest import RunManifest
 from cytodino_export import gate, pipeline
 from cytodino_export.pipeline import ExportOptions, ExportResult, export_run
 from cytodino_export.tables import show_confidence
@@ -112,6 +113,7 @@ def test_the_runs_own_calibration_part_is_taken_and_what_it_was_asked_to_promise
         line[1] = "calibration"
     with (run / "split.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
+    write_manifest(run, RunManifest.model_validate_json((run / "run.json").read_text()))
     targets = Targets(accuracy=0.8, critical_rate=0.1, level=0.9)
     fitted = calibrate(
         np.eye(21, dtype=np.float32)[np.arange(84) % 21],
