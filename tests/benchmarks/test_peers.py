@@ -1,4 +1,4 @@
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,12 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> type[FakeWorker]:
 
 
 @pytest.fixture
-def measure(tmp_path: Path, workers: type[FakeWorker]) -> Any:
+def measure(tmp_path: Path, workers: type[FakeWorker], monkeypatch: pytest.MonkeyPatch) -> Any:
     bundle = write_bundle(tmp_path / "bundle")
-    manifest = json.loads((bundle / "cytodino.json").read_text())
-    manifest["limits"] = {"fp32": manifest["limits"]["fp32"]}  # as of an export in FP32 alone
-    (bundle / "cytodino.json").write_text(json.dumps(manifest))
+    opened = open_bundle(bundle)
+    limits = {"fp32": opened.manifest.limits["fp32"]}  # as of an export in FP32 alone
+    alone = replace(opened, manifest=opened.manifest.model_copy(update={"limits": limits}))
+    monkeypatch.setattr(peers, "open_bundle", lambda path: alone)
     crops = flat_crops(20)
 
     def run(*wanted: Peer, **options: Any) -> PeersReport:
