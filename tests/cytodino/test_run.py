@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cytodino import run_files
 from cytodino.cells import MemoryCells, open_cells
 from cytodino.errors import InputError, MissingCellsError, MissingPathError, TaxonomyError
 from cytodino.recipe import Recipe
@@ -120,9 +122,11 @@ def test_a_file_that_is_none_now_is_missing(folder, make):
         open_run(folder)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_says_so(folder):
-    (folder / HEAD).chmod(0)
+def test_a_file_that_may_not_be_read_says_so(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(run_files, "hash_file", refuse)
     with pytest.raises(InputError, match=f"{HEAD} cannot be read .*rights"):
         open_run(folder)
 

@@ -1,6 +1,7 @@
 """A chain of one variant, and the evidence, from a change of its logits."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def make(crops: list[np.ndarray]) -> Make:
         labelled: bool = True,
         variant: str = "int8",
         alone: float = 0.0,
-        **reports: object,
+        **reports: Any,
     ) -> tuple[ParityChain, Evidence]:
         truth = np.arange(cells) % N_CLASSES
         reference = reference_of(truth)
@@ -60,7 +61,7 @@ def make(crops: list[np.ndarray]) -> Make:
             ids=[f"{CODES[n]}/cell {row}.jpg" for row, n in enumerate(truth)],
             reference=reference,
             candidates={key: candidate},
-            **reports,  # type: ignore[arg-type]  # each test names the report it gives
+            **reports,
         )
         return chain, evidence
 

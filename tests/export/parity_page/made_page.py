@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 
@@ -107,9 +108,9 @@ def result_of(link: Link, key: tuple[str, str, str] = KEY, *, alone: float = 0.0
     )
 
 
-def page_of(made: tuple[ParityChain, Evidence], **more: object) -> Page:
+def page_of(made: tuple[ParityChain, Evidence], **more: Any) -> Page:
     chain, evidence = made
-    return Page(parity_page(chain=chain, evidence=evidence, title="a <run>", **more))  # type: ignore[arg-type]  # as above
+    return Page(parity_page(chain=chain, evidence=evidence, title="a <run>", **more))
 
 
 def nudge(logits: Logits) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -259,7 +260,7 @@ def test_bars_beyond_a_limit_stand_out(make: Make) -> None:
 
 def test_evidence_of_other_cells_is_refused(make: Make) -> None:
     _, evidence = make(nudge)
-    fields = {
+    fields: dict[str, Any] = {
         "crops": evidence.crops,
         "labels": evidence.labels,
         "ids": evidence.ids,
@@ -267,9 +268,9 @@ def test_evidence_of_other_cells_is_refused(make: Make) -> None:
         "candidates": {KEY: evidence.candidates[KEY][:-1]},
     }
     with pytest.raises(ParityError, match=r"int8 on openvino are \(239, 21\) for 240 cells"):
-        Evidence(**fields)  # type: ignore[arg-type]  # a mapping of fields
+        Evidence(**fields)
     with pytest.raises(ParityError, match="239 ids"):
-        Evidence(**fields | {"ids": evidence.ids[1:]})  # type: ignore[arg-type]  # as above
+        Evidence(**fields | {"ids": evidence.ids[1:]})
 
 
 def test_it_is_written_beside_and_renamed(make: Make, tmp_path: Path) -> None:
