@@ -33,6 +33,8 @@ class Peer:
     needs: Preparation | None = None
     compiled: bool = False
     """`torch.compile`, for pytorch."""
+    adapted: bool = False
+    """The adapter beside the weights, as training leaves them, for pytorch; else merged."""
     throughput: bool = False
     """OpenVINO's THROUGHPUT hint, with an AsyncInferQueue of as many requests as it advises."""
     one_a_request: bool = False
@@ -41,6 +43,7 @@ class Peer:
 
 PEERS = (
     Peer("PyTorch eager fp32", "pytorch", "fp32"),
+    Peer("PyTorch eager fp32 as trained", "pytorch", "fp32", adapted=True),
     Peer("PyTorch eager bf16", "pytorch", "bf16"),
     Peer("PyTorch compiled fp32", "pytorch", "fp32", compiled=True),
     Peer("PyTorch compiled bf16", "pytorch", "bf16", compiled=True),

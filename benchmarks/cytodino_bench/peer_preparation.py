@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cytodino.engines.openvino_library import import_openvino, openvino_core
 from cytodino.errors import InputError
+from cytodino.paths import whole_folder
 
 __all__ = ["model_file", "prepare"]
 
@@ -48,9 +49,9 @@ def prepare(preparation: str, run: Path, folder: Path, crops: Crops) -> None:
     if preparation not in _MAKERS:
         raise InputError(f"there is no preparation {preparation}", mend="use one of them")
     target = model_file(folder, preparation)
-    target.parent.mkdir(parents=True, exist_ok=True)
     source = run if preparation == "plain" else model_file(folder, "plain")
-    _MAKERS[preparation](source, target, crops)
+    with whole_folder(target.parent) as beside:  # killed midway, nothing is there to be trusted
+        _MAKERS[preparation](source, beside / target.name, crops)
 
 
 def _export_plain(run: Path, target: Path, crops: Crops) -> None:

@@ -154,7 +154,6 @@ def _prepare(run: Path, folder: Path, peers: Sequence[Peer], say: Say) -> dict[s
         if reason is not None:
             failures[preparation] = reason
             say(f"without {preparation}: {reason}")
-            model_file(folder, preparation).unlink(missing_ok=True)  # half of one is none
     return failures
 
 

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.engines.tuned import Configuration
 from cytodino.errors import EngineError, InputError
-from cytodino_bench import peers
+from cytodino_bench import peer_preparation, peers
 from cytodino_bench.cli import main
 from cytodino_bench.peer_kinds import PEERS, Peer
+from cytodino_bench.peer_preparation import model_file, prepare
 from cytodino_bench.peer_results import promised_ratios
 from cytodino_bench.peers import measure_peers
 from cytodino_bench.peers_report import PeerResult, PeersReport, draw_peers, print_peers
@@ -182,6 +183,8 @@ def test_the_promised_ratios_are_those_of_what_passes() -> None:
     found = promised_ratios(
         [
             result("PyTorch eager fp32", 1.0),
+            result("PyTorch eager fp32 as trained", 0.5),
+            result("PyTorch eager bf16", 3.0),
             result("OpenVINO NNCF", 6.0),
             result("OpenVINO NNCF THROUGHPUT", 8.0),
             result("onnxruntime fp32", 2.0),
@@ -195,6 +198,7 @@ def test_the_promised_ratios_are_those_of_what_passes() -> None:
     )
     assert found == {
         "best that passes, by PyTorch eager fp32": 10.0,
+        "best that passes, by PyTorch eager fp32 as trained, its adapter not merged": 20.0,
         "best that passes, by OpenVINO and NNCF": 1.25,
         "best that passes, by the best of optimum and onnxruntime": 2.5,
         "onnxruntime fp32, by the plain export's": 1.25,
@@ -247,6 +251,27 @@ def test_without_the_plain_export_nothing_is_made_of_it(
     monkeypatch.setattr(peers, "_run_child", lambda *_: "out of memory")
     found = peers._prepare(tmp_path, tmp_path, [REFERENCE, WRONG], lambda text: None)
     assert found == {"plain": "out of memory", "nncf": "out of memory"}
+
+
+def test_a_preparation_that_ends_midway_leaves_nothing_to_be_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_half(source: Path, target: Path, crops: Any) -> None:
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(peer_preparation._MAKERS, "nncf", write_half)
+    crops = np.zeros((1, 4, 4, 3), dtype=np.uint8)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("nncf", tmp_path, tmp_path, crops)
+    assert not model_file(tmp_path, "nncf").exists()
+
+    def write_whole(source: Path, target: Path, crops: Any) -> None:
+        target.write_bytes(b"whole")
+
+    monkeypatch.setitem(peer_preparation._MAKERS, "nncf", write_whole)
+    prepare("nncf", tmp_path, tmp_path, crops)
+    assert model_file(tmp_path, "nncf").read_bytes() == b"whole"
 
 
 def test_a_child_that_fails_says_why() -> None:
