@@ -25,6 +25,9 @@ CONTEXT_SETTINGS = {
     "max_content_width": 100,
 }
 
+MAX_BATCH = 1024
+"""Crops that may be asked for in one call: 192 MB of 250 x 250 pixels."""
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: what a scheduler sends first. It unwinds the command as Ctrl-C does."""

@@ -5,10 +5,7 @@ A folder without `run.json` is no run: that file is written last, and whole.
 
 import csv
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,14 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from cytodino.errors import DivergedError, InputError, MissingCellsError, MissingPathError
+from cytodino.errors import InputError, MissingCellsError, MissingPathError
 from cytodino.run_files import (
     ADAPTER,
     ADAPTER_FILES,
     BACKBONE,
     HEAD,
     SPLIT,
-    hash_files,
     require_files,
 )
 from cytodino.run_manifest import MANIFEST, SCHEMA, SCHEMA_OF_FILES, RunManifest
@@ -31,8 +27,6 @@ from cytodino.run_manifest import MANIFEST, SCHEMA, SCHEMA_OF_FILES, RunManifest
 if TYPE_CHECKING:
     from cytodino.cells import CellSource
 
-UNFINISHED = ".training"
-"""Folder of what an unfinished training goes on from; gone when the run is whole."""
 _NO_RUN = "give the folder that `cytodino train --out` wrote"
 
 
@@ -165,103 +159,6 @@ def open_run(path: Path) -> Run:
     require_files(path, manifest.files)
     split = {} if manifest.split is None else _read_split(path / SPLIT)
     return Run(path, manifest, split)
-
-
-def require_free(out: Path, *, resume: bool = False) -> None:
-    """Refuse a place for a new run that is taken.
-
-    Parameters
-    ----------
-    out : the run's folder
-    resume : let an unfinished training stand there
-
-    Raises
-    ------
-    InputError
-        If it is a file, or a folder that is not empty.
-    """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / UNFINISHED).is_dir():
-        raise InputError(
-            "is there already", where=out, mend="choose another --out, or remove it yourself"
-        )
-    if not resume:
-        raise InputError(
-            "holds a training that was interrupted",
-            where=out,
-            mend="go on with --resume, choose another --out, or remove it yourself",
-        )
-
-
-@contextmanager
-def new_run_folder(out: Path, *, resume: bool = False) -> Iterator[None]:
-    """Make a run's folder, and take it away again if what fills it does not end well.
-
-    What an unfinished training can go on from stays, and nothing else; of one that diverged,
-    nothing.
-
-    Raises
-    ------
-    InputError
-        If it is taken, by another training that began meanwhile, or cannot be made.
-    """
-    require_free(out, resume=resume)
-    existed = out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot be made: {error.strerror}", where=out, mend="choose another --out"
-        ) from error
-    try:
-        yield
-        _open_to_others(out)
-    except BaseException as error:
-        # One that was there stays: somebody may stand in it, or it may be a mount.
-        goes_on = _worth_keeping(out / UNFINISHED) and not isinstance(error, DivergedError)
-        kept = out / UNFINISHED if goes_on else None
-        for entry in list(out.iterdir()) if existed or kept else [out]:
-            if entry.is_dir() and entry != kept:
-                shutil.rmtree(entry)
-            elif entry != kept:
-                entry.unlink()
-        raise
-    if (out / UNFINISHED).is_dir():
-        shutil.rmtree(out / UNFINISHED)
-
-
-def _worth_keeping(unfinished: Path) -> bool:
-    """Tell whether a training got far enough to go on from."""
-    return unfinished.is_dir() and any(entry.is_dir() for entry in unfinished.iterdir())
-
-
-def _open_to_others(folder: Path) -> None:
-    """Give the weights the rights of `run.json`: safetensors keeps what it writes to its owner."""
-    manifest = folder / MANIFEST
-    if manifest.is_file():
-        rights = manifest.stat().st_mode & 0o666
-        for path in folder.rglob("*.safetensors"):
-            path.chmod(rights)
-
-
-def write_manifest(path: Path, manifest: RunManifest) -> None:
-    """Write `run.json` into a run folder, whole or not at all: the last thing a training does.
-
-    The hashes of the files that lie there go with it.
-    """
-    partial = path / f"{MANIFEST}.partial"
-    whole = manifest.model_copy(update={"files": hash_files(path)})
-    partial.write_text(whole.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path / MANIFEST)
-
-
-def write_split(path: Path, ids: Sequence[str], parts: Sequence[str]) -> None:
-    """Write `split.csv` into a run folder: header `id,part`, one line a cell."""
-    with (path / SPLIT).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "part"))
-        writer.writerows(zip(ids, parts, strict=True))
 
 
 def _read_manifest(path: Path) -> RunManifest:

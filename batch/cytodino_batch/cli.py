@@ -6,11 +6,8 @@ from typing import Any
 
 import click
 
-from cytodino.console import CommandGroup, message
+from cytodino.console import MAX_BATCH, CommandGroup, message
 from cytodino.read_options import pop_read_options, read_options
-
-MAX_BATCH = 1024
-"""The largest batch that may be asked for: 192 MB of crops of 250 x 250 pixels."""
 
 
 @click.group(cls=CommandGroup)

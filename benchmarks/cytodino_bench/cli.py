@@ -5,13 +5,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cytodino.console import CommandGroup, FiniteRange, interactive, message
+from cytodino.console import MAX_BATCH, CommandGroup, FiniteRange, interactive, message
+from cytodino.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 RUN = click.Path(path_type=Path)
+BATCH = click.IntRange(min=1, max=MAX_BATCH)
+
+
+class ChartFile(click.Path):
+    """A file whose name says which kind of chart it will be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read a path, and refuse what ends in neither .png nor .svg."""
+        from cytodino_bench.files import require_chart_name
+
+        path: Path = super().convert(value, param, ctx)
+        try:
+            require_chart_name(path)
+        except InputError as error:
+            self.fail(f"{error}.", param, ctx)
+        return path
+
+
+CHART = ChartFile(path_type=Path, dir_okay=False)
 
 
 @click.group(cls=CommandGroup)
@@ -66,7 +86,7 @@ def main() -> None:
     metavar="FILE",
     help="Write everything measured, every single time included.",
 )
-@click.option("--chart", type=FILE, metavar="FILE.png|svg", help="Write a chart.")
+@click.option("--chart", type=CHART, metavar="FILE.png|svg", help="Write a chart.")
 @click.option("--html", type=FILE, metavar="FILE", help="Write a page that needs nothing else.")
 def latency(
     bundle: Path, json_file: Path | None, chart: Path | None, html: Path | None, **given: Any
@@ -77,14 +97,14 @@ def latency(
     them. Beside each speed stands how often the answers agree with the PyTorch model's; start and
     memory are measured in processes of their own.
     """
-    from cytodino_bench.files import require_chart_name, require_places, write_chart, write_text
+    if "pytorch" in given["engines"] and given["reference"] is None:
+        raise click.UsageError("--engine pytorch needs the run itself: give --reference RUN")
+    from cytodino_bench.files import require_places, write_chart, write_text
     from cytodino_bench.latency import measure_latency
     from cytodino_bench.latency_chart import draw_latency
     from cytodino_bench.latency_page import latency_page
     from cytodino_bench.tables import print_report
 
-    if chart is not None:
-        require_chart_name(chart)
     require_places(json_file, chart, html)
     with _progress("measuring", "turns") as bar:
         task = bar.add_task("turns", total=None)
@@ -170,8 +190,8 @@ def tune(bundle: Path, json_file: Path | None, **given: Any) -> None:
     metavar="DIR",
     help="Keep the peers' files here, and use again what is here; otherwise they are temporary.",
 )
-@click.option("--query", type=click.IntRange(min=1), default=32, help="Crops in one turn.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, help="Crops in one call.")
+@click.option("--query", type=BATCH, default=32, help="Crops in one turn.")
+@click.option("--batch-size", type=BATCH, default=8, help="Crops in one call.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, help="Turns of each peer.")
 @click.option(
     "--archive",
@@ -188,7 +208,7 @@ def tune(bundle: Path, json_file: Path | None, **given: Any) -> None:
     help="Crops of an archive that the plain loop does.",
 )
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write everything measured.")
-@click.option("--chart", type=FILE, metavar="FILE.png|svg", help="Write a chart.")
+@click.option("--chart", type=CHART, metavar="FILE.png|svg", help="Write a chart.")
 def peers(run: Path, json_file: Path | None, chart: Path | None, **given: Any) -> None:
     """Run the weights of RUN through what people would use instead, on the bundle's golden cells.
 
@@ -197,12 +217,12 @@ def peers(run: Path, json_file: Path | None, chart: Path | None, **given: Any) -
     turns. Figures are ratios to PyTorch eager fp32, with agreement beside each. A peer that fails
     is a line with the reason.
     """
-    from cytodino_bench.files import require_chart_name, require_places, write_chart, write_text
+    if given["query"] % given["batch_size"]:
+        raise click.UsageError("--query has to be a multiple of --batch-size")
+    from cytodino_bench.files import require_places, write_chart, write_text
     from cytodino_bench.peers_job import run_peers
     from cytodino_bench.peers_report import draw_peers, print_peers
 
-    if chart is not None:
-        require_chart_name(chart)
     require_places(json_file, chart)
     with _progress("measuring", "turns") as bar:
         task = bar.add_task("turns", total=None)
@@ -241,6 +261,6 @@ def _parse_batch_sizes(text: str) -> tuple[int, ...]:
         sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise click.BadParameter(f"{text!r}: give numbers of 1 or more, such as 8,32")
+    if not sizes or min(sizes) < 1 or max(sizes) > MAX_BATCH:
+        raise click.BadParameter(f"{text!r}: give numbers from 1 to {MAX_BATCH}, such as 8,32")
     return sizes

@@ -52,15 +52,10 @@ def run_peers(
     Raises
     ------
     MissingPathError, InputError
-        If there is no such run, or a query is not made of whole batches.
+        If there is no such run, or it is not the bundle's.
     BundleError, EngineError
         If the bundle is damaged, cannot be made, or PyTorch itself does not run.
     """
-    if query % batch_size:
-        raise InputError(
-            f"a query of {query} crops is not made of batches of {batch_size}",
-            mend="give a --query that is a multiple of --batch-size",
-        )
     open_run(run)
     if bundle is not None and not bundle.exists():
         raise MissingPathError(bundle)

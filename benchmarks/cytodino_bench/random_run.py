@@ -14,7 +14,7 @@ from PIL import Image
 from cytodino import __version__
 from cytodino.cells import CellSource, open_cells
 from cytodino.recipe import Recipe
-from cytodino.run import write_manifest, write_split
+from cytodino.run_folder import write_manifest, write_split
 from cytodino.run_manifest import DataRecord, LoraRecord, RunManifest, SplitRecord
 from cytodino.synthetic import draw_cell
 from cytodino.taxonomy import CODES

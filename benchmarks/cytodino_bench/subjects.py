@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cytodino.bundle import Bundle
+from cytodino.bundle.reference import require_its_run
 from cytodino.bundle.verdicts import usable_here
 from cytodino.engines import Engine, open_engine
+from cytodino.engines.onnxruntime import require_device
 from cytodino.engines.selection import targets_found, why_unproven
 from cytodino.engines.tuned import Configuration, open_configuration
 from cytodino.engines.variants import ENGINES
@@ -43,12 +45,14 @@ def find_subjects(
     ------
     MissingExtraError, EngineError
         If an engine that was named cannot be had, or nothing is left.
+    InputError
+        If the reference is not the bundle's run.
     """
     found: list[Configuration] = []
     for engine in dict.fromkeys((*ENGINES, "pytorch") if "auto" in engines else engines):
         try:
             if engine == "pytorch":
-                _import_pytorch(reference)
+                _import_pytorch(bundle, reference)
                 if "auto" in variants or "fp32" in variants:
                     found.append(Configuration(engine=engine, variant="fp32", device=device))
             else:
@@ -58,6 +62,7 @@ def find_subjects(
                 raise
             say(f"without {engine}: {error}")
     if not found:
+        require_device(device)  # without a GPU nothing has passed on one
         raise EngineError(
             "nothing can be measured: no variant asked for has passed on an engine here",
             where=bundle.path,
@@ -99,10 +104,11 @@ def _passed(
     ]
 
 
-def _import_pytorch(reference: Path | None) -> None:
+def _import_pytorch(bundle: Bundle, reference: Path | None) -> None:
     """Load the libraries now, so that their import is not timed."""
     if reference is None:
         raise EngineError("the engine pytorch needs the run itself", mend="give --reference RUN")
+    require_its_run(bundle, reference)
     try:
         import cytodino.engines.pytorch
         import cytodino.modeling.loading  # noqa: F401  # for its side effect: it is loaded

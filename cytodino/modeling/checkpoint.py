@@ -28,7 +28,8 @@ from cytodino.modeling.loading import describe_head, save_weights
 from cytodino.modeling.lora import add_adapter, translate
 from cytodino.modeling.preprocessing import MEAN, STD, Preprocess
 from cytodino.paths import hash_file
-from cytodino.run import Run, new_run_folder, open_run, require_free, write_manifest
+from cytodino.run import Run, open_run
+from cytodino.run_folder import new_run_folder, require_free, write_manifest
 from cytodino.run_manifest import BackboneRecord, ImportRecord, LoraRecord, RunManifest
 
 SOURCE = "AzizbekMuminoff/CytoDINO"

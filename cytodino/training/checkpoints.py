@@ -20,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cytodino.errors import TrainingError
 from cytodino.recipe import Recipe
-from cytodino.run import UNFINISHED
+from cytodino.run_folder import UNFINISHED
 
 PLAN = "plan.json"
 STATE = "trainer_state.json"

@@ -22,11 +22,10 @@ from cytodino.modeling.loading import open_backbone, save_weights
 from cytodino.modeling.preprocessing import Preprocess
 from cytodino.paths import hash_file
 from cytodino.recipe import DEFAULT_BACKBONE, Recipe
-from cytodino.run import (
+from cytodino.run import Run, open_run
+from cytodino.run_folder import (
     UNFINISHED,
-    Run,
     new_run_folder,
-    open_run,
     require_free,
     write_manifest,
     write_split,

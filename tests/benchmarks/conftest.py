@@ -21,6 +21,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(subjects, "usable_here", lambda _b, _e, provider: usable[provider])
     monkeypatch.setattr(latency, "load_golden", lambda _: golden())
     monkeypatch.setattr("cytodino.bundle.golden.load_golden", lambda *_, **__: golden())
+    monkeypatch.setattr(subjects, "require_its_run", lambda *_: "d" * 64)
     monkeypatch.setattr(subjects, "targets_found", targets("cpu"))
     monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0.1, 0.1))
     return bench

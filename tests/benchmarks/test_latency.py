@@ -4,10 +4,11 @@ from types import SimpleNamespace
 import pytest
 
 from cytodino.engines.tuned import Configuration
-from cytodino.errors import EngineError, MissingExtraError
+from cytodino.errors import EngineError, InputError, MissingExtraError
 from cytodino_bench import latency, subjects
 from cytodino_bench.latency import WARM_UP_CALLS, measure_latency
 from cytodino_bench.latency_report import summarise
+from tests.batch.tiny_bundle import write_bundle
 from tests.benchmarks.latency_bench import START, Bench, MeanEngine, targets
 
 
@@ -105,6 +106,27 @@ def test_pytorch_is_timed_where_the_run_is_given(bench: Bench) -> None:
     )
     names = [(one.description.engine, one.description.variant) for one in report.loaded]
     assert names == [("pytorch", "fp32")]
+
+
+def test_a_run_that_is_not_the_bundles_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    bundle = write_bundle(tmp_path / "bundle", run="e" * 64)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "run.json").write_text("{}")
+    with pytest.raises(InputError, match="not the run that the bundle was exported from"):
+        measure_latency(bundle, reference=other, rounds=1)
+
+
+def test_a_gpu_that_cannot_be_used_is_said_to_be_why(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(device: str) -> None:
+        raise EngineError(f"this onnxruntime has no {device}")
+
+    monkeypatch.setattr(subjects, "require_device", refuse)
+    with pytest.raises(EngineError, match="has no cuda"):
+        measure_latency(bench.path, device="cuda")
 
 
 def test_an_engine_that_was_named_has_to_be_had(bench: Bench) -> None:

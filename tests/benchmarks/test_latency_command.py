@@ -54,7 +54,7 @@ def test_a_start_says_the_scenario_that_it_was_for(command: Callable[..., Any]) 
     assert sorted(purposes) == ["offline", "offline", "single stream", "single stream"]
 
 
-@pytest.mark.parametrize("sizes", ["0", "one", "1,,2", "4,-1"])
+@pytest.mark.parametrize("sizes", ["0", "one", "1,,2", "4,-1", "8,1025"])
 def test_batch_sizes_that_are_none_are_refused(command: Callable[..., Any], sizes: str) -> None:
     result = command("--batch-sizes", sizes)
     assert result.exit_code == 2
@@ -76,8 +76,15 @@ def test_a_chart_of_another_kind_is_refused_before_anything_is_measured(
     command: Callable[..., Any], bench: Bench, tmp_path: Path
 ) -> None:
     result = command("--chart", tmp_path / "latency.pdf")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "end it in .png or .svg" in result.stderr
+    assert not bench.calls
+
+
+def test_pytorch_by_name_needs_its_run(command: Callable[..., Any], bench: Bench) -> None:
+    result = command("--engine", "pytorch")
+    assert result.exit_code == 2
+    assert "give --reference RUN" in result.stderr
     assert not bench.calls
 
 

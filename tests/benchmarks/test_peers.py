@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.engines.tuned import Configuration
-from cytodino.errors import EngineError, InputError
+from cytodino.errors import EngineError
 from cytodino_bench import peer_preparation, peers
 from cytodino_bench.cli import main
 from cytodino_bench.peer_kinds import PEERS, Peer
@@ -304,5 +304,5 @@ def test_the_command_writes_json_and_chart(
 
 def test_a_query_is_made_of_whole_batches(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["peers", str(tmp_path), "--query", "12", "--batch-size", "8"])
-    assert done.exit_code == InputError.exit_code
-    assert "not made of batches of 8" in done.stderr
+    assert done.exit_code == 2
+    assert "multiple of --batch-size" in done.stderr

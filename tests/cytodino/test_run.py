@@ -13,14 +13,9 @@ from cytodino import run_files
 from cytodino.cells import MemoryCells, open_cells
 from cytodino.errors import InputError, MissingCellsError, MissingPathError, TaxonomyError
 from cytodino.recipe import Recipe
-from cytodino.run import (
-    new_run_folder,
-    open_run,
-    require_free,
-    write_manifest,
-    write_split,
-)
+from cytodino.run import open_run
 from cytodino.run_files import ADAPTER, ADAPTER_FILES, BACKBONE, HEAD, SPLIT
+from cytodino.run_folder import write_manifest, write_split
 from cytodino.run_manifest import (
     MANIFEST,
     SCHEMA,
@@ -279,29 +274,6 @@ def test_a_split_of_another_form_is_refused(folder, manifest):
         open_run(folder)
 
 
-@pytest.mark.parametrize("taken", ["file", "folder"])
-def test_a_place_that_is_taken_is_refused(tmp_path, taken):
-    out = tmp_path / "out"
-    require_free(out)
-    if taken == "file":
-        out.touch()
-    else:
-        out.mkdir()
-        require_free(out)
-        (out / "mine").touch()
-    with pytest.raises(InputError, match="is there already"):
-        require_free(out)
-
-
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(InputError, match="cannot be made"),
-        new_run_folder(tmp_path / "file" / "run"),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("line", [b"BLA/1.png", b"BLA/1.png,train,more", b"\xff\xfe,test"])
 def test_a_damaged_line_of_the_split_is_named(folder, manifest, line):
     with (folder / "split.csv").open("ab") as file:
@@ -309,29 +281,3 @@ def test_a_damaged_line_of_the_split_is_named(folder, manifest, line):
     write_manifest(folder, manifest)
     with pytest.raises(InputError, match=r"split.csv: line \d+ is not an id and a part"):
         open_run(folder)
-
-
-def test_a_training_that_began_meanwhile_keeps_its_folder(tmp_path):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(InputError, match="is there already"), new_run_folder(tmp_path / "run"):
-        pass
-    assert (tmp_path / "run" / "checkpoints").is_dir()
-
-
-def test_a_folder_that_somebody_stands_in_is_emptied_not_removed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(KeyboardInterrupt), new_run_folder(Path(".")):
-        Path("adapter").mkdir()
-        Path("head.safetensors").touch()
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
-def test_others_may_read_the_weights_where_they_may_read_the_run(tmp_path):
-    with new_run_folder(tmp_path / "run"):
-        (tmp_path / "run" / "backbone").mkdir()
-        weights = tmp_path / "run" / "backbone" / "model.safetensors"
-        weights.touch(mode=0o600)
-        (tmp_path / "run" / "run.json").touch(mode=0o640)
-    assert weights.stat().st_mode & 0o777 == 0o640

@@ -20,7 +20,7 @@ from cytodino.modeling.loading import save_weights
 from cytodino.modeling.lora import add_adapter
 from cytodino.modeling.preprocessing import MEAN, STD, Preprocess
 from cytodino.recipe import Recipe
-from cytodino.run import write_manifest, write_split
+from cytodino.run_folder import write_manifest, write_split
 from cytodino.run_manifest import DataRecord, HeadRecord, LoraRecord, RunManifest, SplitRecord
 from cytodino.taxonomy import CODES
 from cytodino_export.pipeline import ExportResult, export_run

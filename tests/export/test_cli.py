@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from cytodino.engines.onnxruntime import OnnxRuntimeEngine
-from cytodino.run import write_manifest
+from cytodino.run_folder import write_manifest
 from cytodino.run_manifest import RunManifest
 from cytodino_export import pipeline
 from cytodino_export.cli import main

@@ -24,7 +24,8 @@ from cytodino.engines import open_engine
 from cytodino.engines.selection import Target
 from cytodino.errors import BundleError, MissingPathError
 from cytodino.inference import predict_cells
-from cytodino.run import open_run, write_manifest
+from cytodino.run import open_run
+from cytodino.run_folder import write_manifest
 from cytodino.run_manifest import RunManifest
 from cytodino_export import gate, pipeline
 from cytodino_export.pipeline import ExportOptions, ExportResult, export_run

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from cytodino.engines.pytorch import open_reference
 from cytodino.errors import InputError, MergeError
-from cytodino.run import open_run, write_manifest
+from cytodino.run import open_run
+from cytodino.run_folder import write_manifest
 from cytodino.run_manifest import RunManifest
 from cytodino_export.merge import load_unmerged, logits_of, merge
 

@@ -15,8 +15,8 @@ from cytodino.modeling.loading import describe_head, load_run, open_backbone, sa
 from cytodino.modeling.lora import CONFIG, add_adapter
 from cytodino.modeling.preprocessing import MEAN, STD, Preprocess
 from cytodino.recipe import Recipe
-from cytodino.run import write_manifest
 from cytodino.run_files import ADAPTER, BACKBONE, HEAD
+from cytodino.run_folder import write_manifest
 from cytodino.run_manifest import MANIFEST, LoraRecord, RunManifest
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from cytodino.errors import InputError, MissingPathError, TrainingError
 from cytodino.recipe import default_recipe
-from cytodino.run import UNFINISHED, open_run
+from cytodino.run import open_run
+from cytodino.run_folder import UNFINISHED
 from cytodino.training import checkpoints, trainer
 from cytodino.training.checkpoints import Plan, TimedCheckpoints, last_checkpoint, open_plan
 from cytodino.training.trainer import train

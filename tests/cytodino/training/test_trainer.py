@@ -15,7 +15,8 @@ from cytodino.errors import CropError, DivergedError, InputError, TaxonomyError,
 from cytodino.modeling.inference import predict
 from cytodino.modeling.loading import load_run
 from cytodino.recipe import Recipe, default_recipe
-from cytodino.run import UNFINISHED, open_run
+from cytodino.run import open_run
+from cytodino.run_folder import UNFINISHED
 from cytodino.training import trainer
 from cytodino.training.trainer import train
 
