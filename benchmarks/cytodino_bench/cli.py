@@ -1,5 +1,6 @@
 """The command `cytodino-bench`: how fast a bundle answers here, beside whether it answers right."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ BATCH = click.IntRange(min=1, max=MAX_BATCH)
 class ChartFile(click.Path):
     """A file whose name says which kind of chart it will be."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Read a path, and refuse what ends in neither .png nor .svg."""
         from cytodino_bench.files import require_chart_name
 
-        path: Path = super().convert(value, param, ctx)
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
         try:
             require_chart_name(path)
         except InputError as error:
@@ -31,7 +32,7 @@ class ChartFile(click.Path):
         return path
 
 
-CHART = ChartFile(path_type=Path, dir_okay=False)
+CHART = ChartFile(dir_okay=False)
 
 
 @click.group(cls=CommandGroup)
