@@ -39,7 +39,8 @@ def main() -> None:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Cells to judge by, images or archive, in place of the run's own test part.",
+    help="Cells to judge by, images or archive, in place of the run's own test part; those of "
+    "its other parts are left out, whatever they are called.",
 )
 @click.option(
     "--golden",

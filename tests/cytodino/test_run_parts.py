@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from cytodino.archive.packing import pack
+from cytodino.cell_index import now_ns, write_index
 from cytodino.cells import open_cells
+from cytodino.images import checksum
 from cytodino.run_parts import STRANGER, parts_in
 
 PARTS = ("train", "train", "validation", "calibration", "test")
@@ -85,6 +87,46 @@ def test_a_cell_that_nobody_asks_for_need_not_be_readable(run, images, tmp_path)
     other = shutil.copytree(images, tmp_path / "other")
     (other / "BLA/new.png").symlink_to(tmp_path / "nowhere.png")
     assert parts_in(run, open_cells(other)).tolist() == [*OWN, STRANGER]
+
+
+def rename(images, folder):
+    """Copy images in reverse order, under other names."""
+    (folder / "BLA").mkdir(parents=True)
+    for number in range(10):
+        shutil.copy(images / f"BLA/{number}.png", folder / f"BLA/copy-{9 - number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("encoding", [None, "jpeg"])
+def test_the_runs_own_cells_are_found_under_other_names(run, images, tmp_path, capsys, encoding):
+    other = rename(images, tmp_path / "other")
+    shutil.copy(draw(tmp_path / "third", 1) / "BLA/0.png", other / "BLA/new.png")
+    if encoding is not None:
+        pack(other, tmp_path / "other.h5", encoding=encoding)
+        other = tmp_path / "other.h5"
+    assert parts_in(run, open_cells(other)).tolist() == [*OWN[::-1], STRANGER]
+    assert "10 cells of" in capsys.readouterr().err
+
+
+def test_names_that_were_exchanged_do_not_mislead(run, images, tmp_path, capsys):
+    other = shutil.copytree(images, tmp_path / "other")
+    shutil.copy(images / "BLA/4.png", other / "BLA/0.png")
+    shutil.copy(images / "BLA/0.png", other / "BLA/4.png")
+    expected = OWN.copy()
+    expected[0], expected[4] = expected[4], expected[0]
+    assert parts_in(run, open_cells(other)).tolist() == expected
+    assert "has not seen" not in capsys.readouterr().err
+
+
+def test_pixels_alone_are_found_where_they_are_remembered(run, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pack(rename(images, tmp_path / "other"), tmp_path / "other.h5", encoding="raw")
+    assert set(parts_in(run, open_cells(tmp_path / "other.h5"))) == {STRANGER}
+    own = open_cells(images)
+    pixels = np.array([checksum(own.read(row)) for row in range(10)], dtype=np.uint32)
+    stored = np.array(list(own.checksums()), dtype=np.uint32)
+    write_index(own, own.stamps(), stored, pixels, now_ns() + 10**10)  # as a training does
+    assert parts_in(run, open_cells(tmp_path / "other.h5")).tolist() == OWN[::-1]
 
 
 def test_other_names_are_strangers(run, tmp_path):

@@ -73,6 +73,19 @@ def test_data_that_is_gone_is_exit_2_with_the_mend(run: Run, tmp_path: Path) -> 
     assert ids_of(cells, cells.acceptance) == set(run.split["test"])
 
 
+def test_training_cells_under_other_names_do_not_judge(run: Run, tmp_path: Path) -> None:
+    own = Path(run.manifest.data.path)
+    part_of = {name: part for part, names in run.split.items() for name in names}
+    for name in part_of:
+        copy = tmp_path / "renamed" / f"{name}".replace("/", f"/{part_of[name]}-")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(own / name, copy)
+    cells = choose_cells(run, data=tmp_path / "renamed", max_cells=2_000)
+    judging = ids_of(cells, cells.acceptance)
+    assert len(judging) == len(run.split["test"])
+    assert all("/test-" in name for name in judging)
+
+
 def test_cells_that_changed_since_the_training_are_refused(run: Run, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run.manifest.data.path, tmp_path / "images"))
     next(copy.rglob("000.png")).unlink()

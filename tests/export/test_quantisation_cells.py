@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cytodino.errors import InputError, MissingPathError
 from cytodino.run import Run, open_run
@@ -66,14 +67,22 @@ def test_the_runs_own_calibration_part_calibrates_no_int8(run: Run, gate: GateCe
             assert set(held).isdisjoint(one.source["ids"])  # type: ignore[call-overload]  # JSON
 
 
+@pytest.mark.parametrize(
+    ("again", "why"), [(False, "0 cells are left"), (True, "those that judge")]
+)
 def test_a_judging_cell_under_another_name_is_left_out(
-    run: Run, gate: GateCells, cells_path: Path, tmp_path: Path
+    run: Run, gate: GateCells, cells_path: Path, tmp_path: Path, again: bool, why: str
 ) -> None:
+    """Copied, or saved again: another file of the same pixels."""
     folder = tmp_path / "given" / "NGS"
     folder.mkdir(parents=True)
     for number, name in enumerate(run.split["test"][:6]):
-        shutil.copyfile(cells_path / name, folder / f"copy{number}.png")
-    with pytest.raises(InputError, match="those that judge.*--calibration"):
+        copy = folder / f"copy{number}.png"
+        if again:
+            Image.open(cells_path / name).save(copy, compress_level=1)
+        else:
+            shutil.copyfile(cells_path / name, copy)
+    with pytest.raises(InputError, match=f"{why}.*--calibration"):
         choose_quantisation_cells(run, gate, calibration=folder.parent, sizes=(2, 2))
 
 

@@ -36,7 +36,7 @@ def pretend_run(path: Path, fingerprint: str, split: dict[str, list[str]]) -> Ru
     (path / "head.safetensors").write_bytes(b"head")
     (path / "adapter").mkdir()
     (path / "adapter" / "adapter_model.safetensors").write_bytes(b"adapter")
-    manifest: Any = SimpleNamespace(data=SimpleNamespace(fingerprint=fingerprint))
+    manifest: Any = SimpleNamespace(data=SimpleNamespace(path="gone", fingerprint=fingerprint))
     return Run(path, manifest, split)
 
 
