@@ -40,7 +40,7 @@ def main() -> None:
     "--data",
     type=click.Path(path_type=Path),
     help="Cells to judge by, images or archive, in place of the run's own test part; those of "
-    "its other parts are left out, whatever they are called.",
+    "its other parts are left out, copies under other names too.",
 )
 @click.option(
     "--golden",
