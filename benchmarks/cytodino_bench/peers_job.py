@@ -13,6 +13,7 @@ from cytodino.run import open_run
 from cytodino.run_manifest import MANIFEST
 from cytodino_bench.end_to_end import compare_end_to_end
 from cytodino_bench.latency import most_frequent_size
+from cytodino_bench.peer_kinds import PEERS
 from cytodino_bench.peers import measure_peers
 from cytodino_bench.peers_report import PeersReport
 from cytodino_bench.programs import run_program
@@ -56,7 +57,7 @@ def run_peers(
     BundleError, EngineError
         If the bundle is damaged, cannot be made, or PyTorch itself does not run.
     """
-    open_run(run)
+    has_adapter = open_run(run).manifest.lora is not None
     if bundle is not None and not bundle.exists():
         raise MissingPathError(bundle)
     with tempfile.TemporaryDirectory(prefix="cytodino-peers-") as temporary:
@@ -76,6 +77,8 @@ def run_peers(
             bundle,
             crops,
             folder,
+            # What was trained without an adapter has nothing to merge.
+            peers=[one for one in PEERS if has_adapter or not one.adapted],
             query=query,
             batch_size=batch_size,
             rounds=rounds,

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.engines.tuned import Configuration
 from cytodino.errors import EngineError
-from cytodino_bench import peer_preparation, peers
+from cytodino_bench import peer_preparation, peers, peers_job
 from cytodino_bench.cli import main
 from cytodino_bench.peer_kinds import PEERS, Peer
 from cytodino_bench.peer_preparation import model_file, prepare
@@ -300,6 +301,26 @@ def test_the_command_writes_json_and_chart(
     assert done.exit_code == 0, done.output
     assert json.loads(file.read_text())["must_show"]
     assert chart.read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("lora", [None, "rank 4"])
+def test_as_trained_is_measured_where_there_is_an_adapter(
+    measure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lora: str | None
+) -> None:
+    report, measured = measure(REFERENCE, FAST), []
+
+    def measure_peers(*_: object, peers: list[Peer], **__: object) -> PeersReport:
+        measured.extend(peers)
+        return report
+
+    run = SimpleNamespace(manifest=SimpleNamespace(lora=lora))
+    monkeypatch.setattr(peers_job, "open_run", lambda _: run)
+    monkeypatch.setattr(peers_job, "require_its_run", lambda *_: "e" * 64)
+    monkeypatch.setattr(peers_job, "measure_peers", measure_peers)
+    (tmp_path / "run.json").write_text("{}")
+    peers_job.run_peers(tmp_path, bundle=tmp_path / "bundle", batch_size=1)
+    assert len(measured) == len(PEERS) - (lora is None)
+    assert any(one.adapted for one in measured) == (lora is not None)
 
 
 def test_a_query_is_made_of_whole_batches(tmp_path: Path) -> None:
