@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.engines.onnxruntime_library import import_onnxruntime
 from cytodino.engines.openvino import OpenVinoEngine
 from cytodino.machine import describe_machine
 from cytodino_export.deploy import fold
@@ -120,8 +121,7 @@ def open_all(model: "CytoDino", files: dict[tuple[str, str], Path]) -> dict[str,
 
 def open_onnxruntime(path: Path) -> Answer:
     """Open a file as the engine does, with one thread and fusions as they come."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

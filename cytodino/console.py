@@ -18,6 +18,7 @@ from click.exceptions import Exit
 
 from cytodino import __version__
 from cytodino.errors import CytoDinoError
+from cytodino.telemetry import refuse_telemetry
 
 CONTEXT_SETTINGS = {
     "help_option_names": ["-h", "--help"],
@@ -56,6 +57,7 @@ class CommandGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; a full disk below stdout ends it in a line too."""
+        refuse_telemetry()
         if isinstance(sys.stdout, io.TextIOWrapper):  # a path's name need not be UTF-8
             sys.stdout.reconfigure(errors="surrogateescape")
         try:

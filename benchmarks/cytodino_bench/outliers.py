@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.engines.onnxruntime_library import import_onnxruntime
 from cytodino.engines.openvino_library import openvino_core
 from cytodino_export.int8_tuning import relative_logit_error
 
@@ -139,6 +140,7 @@ def openvino_logits(path: Path, crops: Crops) -> NDArray[np.float32]:
 
 def quantise_by_onnxruntime(source: Path, target: Path, calibration: Crops) -> Path:
     """Quantise with onnxruntime's static quantiser: QDQ, min-max, per channel, all else default."""
+    import_onnxruntime()  # as it is meant here, before any part of it
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types

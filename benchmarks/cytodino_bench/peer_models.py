@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.engines.onnxruntime_library import import_onnxruntime
 from cytodino.engines.openvino_library import import_openvino, openvino_core
 from cytodino.engines.tuned import Configuration
 from cytodino.machine import cores_available
@@ -93,8 +94,7 @@ def _pytorch(run: Path, peer: Peer) -> Answer:
 
 
 def _onnxruntime(model: Path) -> Answer:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores_available()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -102,7 +102,7 @@ def _onnxruntime(model: Path) -> Answer:
 
 
 def _optimum(model: Path) -> Answer:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
     from optimum.onnxruntime import ORTModelForCustomTasks
 
     options = onnxruntime.SessionOptions()

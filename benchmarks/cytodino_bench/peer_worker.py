@@ -20,6 +20,7 @@ import numpy as np
 
 from cytodino.engines.tuned import Configuration
 from cytodino.errors import EngineError
+from cytodino.telemetry import OPT_OUTS
 from cytodino_bench.peer_kinds import Peer
 from cytodino_bench.peer_models import Answer, open_peer
 
@@ -35,7 +36,7 @@ REASON = 200
 def quiet_environment() -> dict[str, str]:
     """Environment of a child: no thread limits of the parent's, no reports to makers."""
     kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    return {**kept, "NNCF_CI": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**kept, **OPT_OUTS, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 class Worker:

@@ -1,25 +1,31 @@
-"""ONNX Runtime's library: imported with a hint where it is missing, its two wheels told apart."""
+"""ONNX Runtime's library: imported with a hint where it is missing, its two wheels told apart.
+
+Whatever of this project uses onnxruntime has it from here, so that it reports to nobody.
+"""
 
 from importlib import metadata
 from typing import Any
 
 from cytodino.errors import MissingExtraError
+from cytodino.telemetry import refuse_telemetry
 
 __all__ = ["conflicting_wheels", "import_onnxruntime", "wheel_warnings"]
 
 
 def import_onnxruntime() -> Any:
-    """Import onnxruntime, or say how to get it.
+    """Import onnxruntime without its telemetry, or say how to get it.
 
     Raises
     ------
     MissingExtraError
         If neither wheel is installed.
     """
+    refuse_telemetry()
     try:
         import onnxruntime as ort
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "cpu") from error
+    ort.disable_telemetry_events()  # for whoever had imported it before
     return ort
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytodino.engines.onnxruntime_library import import_onnxruntime
 from cytodino_export.graph_file import LARGEST_FILE, write_graph_file
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ def drop_unread_constants(model: "onnx.ModelProto") -> None:
 
 def open_graph(model: "onnx.ModelProto") -> Any:
     """Open a graph in ONNX Runtime on the CPU; any size, in memory or beside."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     providers = ["CPUExecutionProvider"]

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cytodino.errors import CytoDinoError, ExportError
 from cytodino.limits import LIMITS, Limits
+from cytodino.telemetry import OPT_OUTS
 from cytodino_export.graph_file import save_graph
 from cytodino_export.int8 import Int8Report, count_int8_products, to_int8
 from cytodino_export.int8_tuning import tune_int8
@@ -100,7 +101,7 @@ def _run_child(folder: Path, say: Callable[[str], None]) -> None:
     said: list[str] = []
     with subprocess.Popen(
         command,
-        env={**os.environ, "NNCF_CI": "1"},  # or NNCF reports its use to its makers
+        env={**os.environ, **OPT_OUTS},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
