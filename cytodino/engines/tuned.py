@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cytodino.bundle.folder import Bundle
 from cytodino.bundle.verdicts import usable_here
+from cytodino.console import MAX_BATCH
 from cytodino.engines.base import Engine
 from cytodino.engines.onnxruntime import OnnxRuntimeEngine
 from cytodino.engines.openvino import OpenVinoEngine
 from cytodino.engines.selection import targets_found
+from cytodino.engines.variants import ENGINES
 from cytodino.errors import EngineError
 from cytodino.machine import Machine, cache_folder, describe_machine
 
@@ -34,6 +36,9 @@ __all__ = [
 
 Goal = Literal["throughput", "latency"]
 
+MAX_PARTS = 1024
+"""Threads or streams: more than any machine here has, so that a damaged record starts no more."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,14 +52,14 @@ class Configuration(_Record):
     variant: str
     device: str = "cpu"
     """cpu or cuda."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=MAX_PARTS)
     """Of all that computes side by side, together."""
     goal: Goal = "throughput"
     """onnxruntime: a crop for each thread, or all threads in each operator; in openvino, what it is
     not told below."""
-    streams: int | None = Field(None, ge=1)
+    streams: int | None = Field(None, ge=1, le=MAX_PARTS)
     """openvino: parts that compute side by side and share out the threads."""
-    crops_per_request: int | None = Field(None, ge=1)
+    crops_per_request: int | None = Field(None, ge=1, le=MAX_BATCH)
     """openvino: the batch that is compiled."""
 
     def sentence(self) -> str:
@@ -74,7 +79,7 @@ class Choice(_Record):
     bundle_sha256: str
     machine: Machine
     configuration: Configuration
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=MAX_BATCH)
     """Crops in one call."""
     goal: Goal
     images_per_second: float
@@ -224,6 +229,8 @@ def open_configuration(
 
 
 def _is_usable(bundle: Bundle, configuration: Configuration) -> bool:
+    if configuration.engine not in ENGINES:
+        return False
     try:
         targets = targets_found(configuration.engine)
     except EngineError:

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -108,6 +109,28 @@ def test_a_damaged_record_is_no_choice(bundle: Bundle, content: str) -> None:
     path = record_choice(bundle, choice(bundle))
     path.write_bytes(content.encode("latin-1"))
     assert find_choice(bundle) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["batch_size", "crops_per_request", "threads", "streams"])
+def test_a_record_of_a_size_that_nobody_tuned_is_no_choice(bundle: Bundle, name: str) -> None:
+    path = record_choice(bundle, choice(bundle))
+    content = json.loads(path.read_text())
+    place = content if name == "batch_size" else content["configuration"]
+    place[name] = 1024
+    path.write_text(json.dumps(content))
+    assert find_choice(bundle).choice is not None
+    place[name] = 1025
+    path.write_text(json.dumps(content))
+    assert find_choice(bundle).choice is None
+
+
+@pytest.mark.parametrize("engine", ["pytorch", "nobody's"])
+def test_a_record_of_another_engine_is_no_choice(bundle: Bundle, engine: str) -> None:
+    changed = choice(bundle).configuration.model_copy(update={"engine": engine})
+    record_choice(bundle, choice(bundle, configuration=changed))
+    found = find_choice(bundle)
+    assert found.choice is None
+    assert found.stale is not None
 
 
 def test_another_bundles_record_is_no_choice(bundle: Bundle) -> None:
