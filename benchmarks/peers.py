@@ -9,6 +9,7 @@ should have nothing else to do. What is in OUT already is used again. Prints the
 `benchmarks/results/peers.json` and `peers.svg`.
 """
 
+import shutil
 from pathlib import Path
 
 import click
@@ -66,7 +67,11 @@ def main(backbone: str, out: Path, rounds: int, crops: int, tune: bool) -> None:
 
 def _pack(out: Path, judged: Path, count: int) -> tuple[Path, Path]:
     """Pack the judged cells, over and over and as JPEG files, as they are and as gzip."""
-    many = out / "many"
+    many, jpeg, gzip = out / "many", out / "jpeg.h5", out / "gzip.h5"
+    if many.exists() and len(list(many.rglob("*.jpg"))) != count:  # of another --crops
+        shutil.rmtree(many)
+        jpeg.unlink(missing_ok=True)
+        gzip.unlink(missing_ok=True)
     if not many.exists():
         pictures = sorted(judged.rglob("*.png"))
         for index in range(count):
@@ -75,7 +80,6 @@ def _pack(out: Path, judged: Path, count: int) -> tuple[Path, Path]:
             place.mkdir(parents=True, exist_ok=True)
             with Image.open(source) as picture:
                 picture.save(place / f"{index:06}.jpg", quality=95)
-    jpeg, gzip = out / "jpeg.h5", out / "gzip.h5"
     if not jpeg.exists():
         run_program("cytodino", "pack", many, jpeg, "--encoding", "jpeg")
     if not gzip.exists():

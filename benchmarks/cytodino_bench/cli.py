@@ -157,10 +157,11 @@ def tune(bundle: Path, json_file: Path | None, **given: Any) -> None:
     this machine's cache folder: cytodino-batch classify takes it where engine and variant are
     auto, until the machine changes.
     """
-    from cytodino_bench.files import write_text
+    from cytodino_bench.files import require_places, write_text
     from cytodino_bench.tune import tune_bundle
     from cytodino_bench.tune_report import print_tuning
 
+    require_places(json_file)
     with _progress("tuning", "candidates") as bar:
         task = bar.add_task("candidates", total=None)
         report = tune_bundle(
@@ -204,7 +205,7 @@ def tune(bundle: Path, json_file: Path | None, **given: Any) -> None:
 )
 @click.option(
     "--plain-crops",
-    type=click.IntRange(min=2),
+    type=click.IntRange(min=16),
     default=256,
     help="Crops of an archive that the plain loop does.",
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from cytodino.errors import EngineError
 from cytodino_bench.peer_worker import quiet_environment
 from cytodino_bench.peers_report import EndToEnd
+from cytodino_bench.plain_loop import BATCH_SIZE
 from cytodino_bench.programs import run_program
 
 __all__ = ["compare_end_to_end"]
@@ -50,6 +51,16 @@ def compare_end_to_end(run: Path, bundle: Path, archive: Path, *, plain_crops: i
             failure=error.what,
         )
     plain = (before + after) / 2
+    if not plain:
+        return EndToEnd(
+            archive=archive.name,
+            crops=classified,
+            crops_plain=plain_crops,
+            plain=None,
+            classify=speed,
+            ratio=None,
+            failure=f"no more than {BATCH_SIZE} crops, the plain loop's first batch",
+        )
     return EndToEnd(
         archive=archive.name,
         crops=classified,

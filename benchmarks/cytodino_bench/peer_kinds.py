@@ -28,7 +28,7 @@ class Peer:
 
     name: str
     library: Literal["pytorch", "optimum", "onnxruntime", "openvino", "cytodino"]
-    precision: Literal["fp32", "bf16", "int8"]
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
     """Whose limits its answers are held against."""
     needs: Preparation | None = None
     compiled: bool = False
@@ -39,6 +39,9 @@ class Peer:
     """OpenVINO's THROUGHPUT hint, with an AsyncInferQueue of as many requests as it advises."""
     one_a_request: bool = False
     """One crop a request instead of a batch."""
+    static: bool = False
+    """The crops of a request are fixed before openvino compiles: it has one kernel for one shape,
+    and who knows the number can say it. The other peers leave it open, as the file does."""
 
 
 PEERS = (
@@ -56,6 +59,7 @@ PEERS = (
     # Left alone it computes in bf16 where the CPU has it.
     Peer("OpenVINO", "openvino", "bf16", "plain"),
     Peer("OpenVINO THROUGHPUT", "openvino", "bf16", "plain", throughput=True),
+    Peer("OpenVINO THROUGHPUT, static", "openvino", "bf16", "plain", throughput=True, static=True),
     Peer("OpenVINO NNCF", "openvino", "int8", "nncf"),
     Peer("OpenVINO NNCF THROUGHPUT", "openvino", "int8", "nncf", throughput=True),
     Peer(
@@ -65,6 +69,14 @@ PEERS = (
         "nncf",
         throughput=True,
         one_a_request=True,
+    ),
+    Peer(
+        "OpenVINO NNCF THROUGHPUT, static",
+        "openvino",
+        "int8",
+        "nncf",
+        throughput=True,
+        static=True,
     ),
 )
 """The first is what all the others are measured by."""

@@ -54,7 +54,8 @@ def open_peer(
     if peer.library == "optimum":
         return _batched(_optimum(model), batch_size)
     if peer.throughput:
-        return _openvino_queue(model, 1 if peer.one_a_request else batch_size)
+        size = 1 if peer.one_a_request else batch_size
+        return _openvino_queue(model, size, static=peer.static)
     return _batched(_openvino(model), batch_size)
 
 
@@ -118,9 +119,12 @@ def _openvino(model: Path) -> Answer:
     return lambda crops: compiled(crops)[0].copy()
 
 
-def _openvino_queue(model: Path, batch_size: int) -> Answer:
+def _openvino_queue(model: Path, batch_size: int, *, static: bool) -> Answer:
     openvino = import_openvino()
-    compiled = openvino_core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
+    graph = openvino_core().read_model(model)
+    if static:
+        graph.reshape({"crops": [batch_size, -1, -1, 3]})
+    compiled = openvino_core().compile_model(graph, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
     queue = openvino.AsyncInferQueue(compiled)  # as many requests as the device advises
     target: list[NDArray[np.float32]] = []
 

@@ -121,7 +121,10 @@ def measure_peers(
         raise EngineError(f"{reference} does not run: {failures.get(reference, 'no answer')}")
     limits = {**LIMITS, **bundle.manifest.limits}  # peers are INT8 where the bundle is not
     results = tuple(
-        conclude(one, failures, logits, seconds, reference, query, limits) for one in candidates
+        conclude(one, failures, logits, seconds, reference, query, limits).model_copy(
+            update={"configuration": ours.get(one)}
+        )
+        for one in candidates
     )
     return PeersReport(
         run=str(run),
@@ -197,11 +200,13 @@ def _our_configurations(bundle: Bundle, say: Say) -> dict[Peer, Configuration]:
 
 
 def _ours(configuration: Configuration, name: str) -> Peer:
-    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     if file_of(configuration.variant) == "int8":
         precision = "int8"
-    elif configuration.variant in ("bf16", "fp16"):
+    elif configuration.variant == "bf16":
         precision = "bf16"
+    elif configuration.variant == "fp16":
+        precision = "fp16"
     return Peer(name, "cytodino", precision)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from cytodino.engines.tuned import Configuration
 from cytodino.machine import Machine
 from cytodino.parity import Verdict
 from cytodino.paths import PrintableText
@@ -42,7 +43,9 @@ class PeerResult(_Record):
     verdict: Verdict | None = None
     """By the gate's limits for `precision`."""
     precision: str
-    """fp32, bf16 or int8."""
+    """fp32, bf16, fp16 or int8."""
+    configuration: Configuration | None = None
+    """Of what is ours: how it was opened."""
 
 
 class EndToEnd(_Record):
@@ -136,7 +139,7 @@ def draw_peers(report: PeersReport) -> Drawing:
         "The same weights on the same crops",
         f"{machine.cpu}, {machine.cores} cores; {report.rounds} rounds by turns, crops of "
         f"{height} x {width} px",
-        [Panel("Speed by PyTorch eager fp32's, longer is better", bars)],
+        [Panel("Times as fast as PyTorch eager fp32; CytoDINO in blue", bars)],
     )
 
 
