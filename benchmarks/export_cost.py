@@ -14,18 +14,16 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from collections import defaultdict
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 
 from cytodino.machine import describe_machine
+from cytodino_bench.peak_memory import PeakMemory
 from cytodino_bench.random_run import SEED, draw_cells, write_run
 from cytodino_bench.result_charts import draw_export_cost, keep_result
 
@@ -114,34 +112,6 @@ def export(run: Path, bundle: Path, judged: Path) -> tuple[dict[str, float], str
             step, began = following, now
     taken = {name: round(spent, 1) for name, spent in seconds.items()}
     return taken, "".join(said), process.returncode, peak.stop()
-
-
-class PeakMemory:
-    """Watches a process and its children: the largest sum of their resident memory, in bytes.
-
-    Pages that they share are counted for each, so it is an upper bound.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self._peak = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, args=(psutil.Process(pid),))
-        self._thread.start()
-
-    def _watch(self, process: psutil.Process) -> None:
-        while not self._ended.wait(0.5):
-            total = 0
-            with suppress(psutil.NoSuchProcess):
-                for one in (process, *process.children(recursive=True)):
-                    with suppress(psutil.NoSuchProcess):
-                        total += one.memory_info().rss
-            self._peak = max(self._peak, total)
-
-    def stop(self) -> int:
-        """Stop watching and return the peak."""
-        self._ended.set()
-        self._thread.join()
-        return self._peak
 
 
 def peak_kib(text: str) -> int:

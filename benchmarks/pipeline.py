@@ -8,7 +8,6 @@ interleaved rounds.
 
 import argparse
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
@@ -33,6 +32,7 @@ from cytodino_batch.plan import plan_archives
 from cytodino_batch.runner import classify_archives
 from cytodino_batch.session import Session
 from cytodino_batch.task import Task
+from cytodino_bench.peak_memory import PeakMemory
 from cytodino_bench.repeated_archive import SIZE, write_repeated
 from cytodino_bench.result_charts import draw_pipeline, keep_result
 
@@ -83,11 +83,14 @@ def read_plainly(path: Path) -> None:
 
 
 def peak_memory(path: Path) -> float:
-    """Peak resident memory of a process that classifies an archive, in MB."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--peak", str(path)], capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
+    """Peak resident memory of a process that classifies an archive and of its own, in MiB."""
+    with subprocess.Popen([sys.executable, __file__, "--peak", str(path)]) as process:
+        peak = PeakMemory(process.pid, every=0.005)
+        process.wait()
+        found = peak.stop()
+    if process.returncode:
+        raise SystemExit(f"ended with {process.returncode}")
+    return found / 2**20
 
 
 def compare_rates(path: Path) -> dict[str, float]:
@@ -151,6 +154,5 @@ if __name__ == "__main__":
     if given.peak:
         with tempfile.TemporaryDirectory() as folder:
             classify(given.peak, Path(folder) / "out")
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     else:
         main()

@@ -1,6 +1,7 @@
-"""Train the published recipe and plain cross-entropy on real cells, with the same budget.
+r"""Train the published recipe and plain cross-entropy on real cells, with the same budget.
 
-    python benchmarks/recipes.py ../shared/data/bmc --base 'runs/base-{seed}' --out runs/recipes
+    python benchmarks/recipes.py ../shared/data/bmc --out runs/recipes \
+        --base 'runs/real/base-{seed}'
 
 For each seed, LoRA on an earlier run by `--recipe cytodino`, scaled to a small model (steps of 16
 cells in one go), and by `--recipe plain`. The budget is the number of cells seen: `cytodino` sees

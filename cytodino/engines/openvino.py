@@ -38,7 +38,7 @@ VARIANTS = {
 
 CROPS_PER_REQUEST = {"throughput": 4, "latency": 1}
 """Crops in one request, by goal. Measured, ViT-S/16, 2 cores, two streams: 4 against 1 gave
-1.4 times the crops/s in bf16 and 1.2 times in INT8 with bf16; 8 gave no more than 4."""
+1.4 times the crops/s in bf16 and 1.2 times in INT8 with bf16; 8 gave up to 4 % more than 4."""
 
 
 STREAMS = {"throughput": 2, "latency": 1}

@@ -5,7 +5,8 @@ import pytest
 
 from cytodino.engines.tuned import Configuration
 from cytodino.errors import EngineError
-from cytodino_bench.peer_kinds import Peer
+from cytodino_bench.peer_kinds import PEERS, Peer
+from cytodino_bench.peer_models import open_peer
 from cytodino_bench.peer_worker import Worker, quiet_environment
 from tests.batch.tiny_bundle import reference_logits, write_bundle
 
@@ -47,6 +48,22 @@ def test_a_worker_answers_and_tells_its_time(tmp_path: Path, crops: Path, peer: 
         worker.close()
     found = np.load(tmp_path / "logits.npy")
     np.testing.assert_allclose(found, reference_logits(list(np.load(crops))), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "peer", [one for one in PEERS if one.library == "openvino"], ids=lambda one: one.name
+)
+def test_openvino_answers_each_crop_in_its_place(tmp_path: Path, peer: Peer) -> None:
+    pytest.importorskip("openvino")
+    model = write_bundle(tmp_path / "bundle") / "model.fp32.onnx"
+    crops = np.arange(0, 240, 20, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 6, 5, 3), dtype=np.uint8
+    )  # (12, 6, 5, 3), each of a grey of its own
+    found = open_peer(peer, run=tmp_path, model=model, batch_size=4)(crops)
+    expected = reference_logits(list(crops))
+    rounding = 0.02 * np.ptp(expected)  # bf16, where the CPU has it
+    assert np.abs(np.diff(expected, axis=0)).max(axis=1).min() > 2 * rounding
+    np.testing.assert_allclose(found, expected, atol=rounding)
 
 
 def test_a_peer_that_does_not_open_says_why(tmp_path: Path, crops: Path) -> None:

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from cytodino.bundle import Bundle, open_bundle
 from cytodino.engines.tuned import Configuration
 from cytodino.errors import EngineError
+from cytodino.limits import LIMITS
 from cytodino_bench import peer_preparation, peers, peers_job
 from cytodino_bench.cli import main
 from cytodino_bench.peer_kinds import PEERS, Peer
 from cytodino_bench.peer_preparation import model_file, prepare
-from cytodino_bench.peer_results import promised_ratios
+from cytodino_bench.peer_results import conclude, promised_ratios
 from cytodino_bench.peers import measure_peers
 from cytodino_bench.peers_report import PeerResult, PeersReport, draw_peers, print_peers
 from tests.batch.tiny_bundle import reference_logits, write_bundle
@@ -209,6 +210,23 @@ def test_the_promised_ratios_are_those_of_what_passes() -> None:
         "onnxruntime fp32, by the plain export's": 1.25,
         "onnxruntime INT8, by the best made from the plain export": 1.25,
     }
+
+
+def test_a_peers_figures_are_medians_and_quartiles_over_the_rounds() -> None:
+    seconds = {REFERENCE.name: [1.0] * 5, FAST.name: [0.5, 0.25, 0.1, 1.0, 0.125]}
+    logits = dict.fromkeys(seconds, reference_logits(list(flat_crops(4))))
+    found = conclude(FAST, {}, logits, seconds, REFERENCE.name, 8, LIMITS)
+    assert (found.ratio_low, found.ratio, found.ratio_high) == (2.0, 4.0, 8.0)
+    assert found.images_per_second == 8 / 0.25
+
+
+@pytest.mark.parametrize(
+    ("variant", "precision"),
+    [("fp32", "fp32"), ("bf16", "bf16"), ("fp16", "fp16"), ("int8", "int8"), ("int8-bf16", "int8")],
+)
+def test_ours_are_judged_by_their_own_limits(variant: str, precision: str) -> None:
+    one = Configuration(engine="openvino", variant=variant)
+    assert peers._ours(one, "ours").precision == precision
 
 
 def test_what_is_unproven_is_no_pass_of_ours() -> None:
