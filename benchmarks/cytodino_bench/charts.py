@@ -11,7 +11,9 @@ WIDTH = 800
 LABELS = 264
 """Room for the names to the left of the bars."""
 FIGURES = 128
-"""Room for the figures behind them."""
+"""Room for the figures behind them, at least."""
+CHARACTER = 7
+"""Width of a character of theirs, at most, on the average."""
 ROW, BAR = 24, 15
 HEAD = 34
 """Height of a panel's name."""
@@ -53,7 +55,8 @@ def bar_chart(title: str, subtitle: str, panels: Sequence[Panel]) -> Drawing:
 def _draw(drawing: Drawing, panel: Panel, top: int) -> int:
     """Draw one panel from `top` on, and return where the next may begin."""
     drawing.shapes.append(Word(16, top + 22, panel.name, size=14))
-    length = WIDTH - LABELS - FIGURES
+    said = max((len(bar.said) for bar in panel.bars), default=0)
+    length = WIDTH - LABELS - max(FIGURES, 16 + CHARACTER * said)
     largest = max((bar.value for bar in panel.bars), default=0.0) or 1.0
     y = top + HEAD
     drawing.shapes.append(Line(LABELS, y, LABELS, y + ROW * len(panel.bars), "line"))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from cytodino.errors import InputError
 from cytodino_bench.charts import Bar, Panel, bar_chart
-from cytodino_bench.drawing import LIGHT, SHARPNESS
+from cytodino_bench.drawing import LIGHT, SHARPNESS, Word
 from cytodino_bench.files import require_places, write_chart, write_text
 
 CHART = bar_chart(
@@ -44,6 +44,14 @@ def test_everything_lies_on_the_sheet() -> None:
     for shape in CHART.shapes:
         for name in ("y", "y1", "y2"):
             assert 0 <= getattr(shape, name, 0) <= CHART.height
+
+
+def test_what_stands_behind_the_longest_bar_lies_on_the_sheet() -> None:
+    said = "800.0 images/s, fails parity"
+    chart = bar_chart("speed", "here", [Panel("fastest", [Bar("one", 800.0, said, "bad")])])
+    (word,) = (one for one in chart.shapes if isinstance(one, Word) and one.said == said)
+    widest = 7.0  # of a character of 12 px, on the average of a wide face
+    assert word.x + widest * len(said) <= chart.width
 
 
 def test_in_a_page_colours_are_the_style_sheets() -> None:
