@@ -51,16 +51,6 @@ def compare_end_to_end(run: Path, bundle: Path, archive: Path, *, plain_crops: i
             failure=error.what,
         )
     plain = (before + after) / 2
-    if not plain:
-        return EndToEnd(
-            archive=archive.name,
-            crops=classified,
-            crops_plain=plain_crops,
-            plain=None,
-            classify=speed,
-            ratio=None,
-            failure=f"no more than {BATCH_SIZE} crops, the plain loop's first batch",
-        )
     return EndToEnd(
         archive=archive.name,
         crops=classified,
@@ -87,4 +77,7 @@ def _loop(run: Path, archive: Path, folder: Path, count: int) -> float:
         raise EngineError(
             f"the plain loop ended with {done.returncode}: {said[-1] if said else ''}"
         )
-    return float(done.stdout.split()[-1])
+    speed = float(done.stdout.split()[-1])
+    if not speed:
+        raise EngineError(f"no more than {BATCH_SIZE} crops, the plain loop's first batch")
+    return speed

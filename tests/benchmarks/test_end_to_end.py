@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +69,14 @@ def test_a_program_that_fails_says_what_it_said_last(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cytodino pack ended with 2: .*does not exist"):
         run_program("cytodino", "pack", tmp_path / "absent", tmp_path / "a.h5")
     run_program("cytodino", "pack", tmp_path / "absent", tmp_path / "a.h5", accept=(2,))
+
+
+def test_a_loop_that_ends_with_its_first_batch_is_no_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = subprocess.CompletedProcess([], 0, stdout="0.0\n", stderr="")
+    monkeypatch.setattr(end_to_end.subprocess, "run", lambda *_, **__: done)
+    found = compare_end_to_end(tmp_path, tmp_path, tmp_path / "a.h5", plain_crops=16)
+    assert found.ratio is None
+    assert found.failure is not None
+    assert "no more than 8 crops" in found.failure

@@ -28,8 +28,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[torch.nn.Module]:
 
     plain, found = loading.load_run, []
 
-    def load_run(*given: object, **options: object) -> torch.nn.Module:
-        found.append(plain(*given, **options))  # type: ignore[arg-type]  # passed on as they came
+    def load_run(run: Path, *, merged: bool) -> torch.nn.Module:
+        found.append(plain(run, merged=merged))
         return found[-1]
 
     monkeypatch.setattr(loading, "load_run", load_run)
